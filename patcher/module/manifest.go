@@ -1,0 +1,121 @@
+package module
+
+import "github.com/darn-dev/darn/patcher/finding"
+
+// FormatVersion is the version of the manifest that this package writes and
+// the only one it reads.
+const FormatVersion = 1
+
+// Manifest is the note "Darn" of a module: what the module is, which build of
+// which program it is for, and what binding it needs beyond plain ELF
+// relocations. It is stored as JSON.
+type Manifest struct {
+	Format      int               `json:"format"`
+	Name        string            `json:"name"`
+	Description string            `json:"description,omitempty"`
+	Language    string            `json:"language"` // "go" or "c"
+	Target      Target            `json:"target"`
+	Functions   []Function        `json:"functions"`
+	Go          *Go               `json:"go,omitempty"`
+	Findings    []finding.Finding `json:"findings,omitempty"`
+	Origin      Origin            `json:"origin"`
+}
+
+// Target identifies the one build that the module fits.
+type Target struct {
+	GoBuildID  string `json:"goBuildId,omitempty"`
+	GNUBuildID string `json:"gnuBuildId,omitempty"` // hex
+	GoVersion  string `json:"goVersion,omitempty"`
+	Path       string `json:"path,omitempty"` // main package path, for people
+}
+
+// Function is one function that the module replaces.
+type Function struct {
+	Symbol    string  `json:"symbol"`              // its name in the target's symbol table
+	New       string  `json:"new"`                 // the symbol in the module that replaces it
+	Offset    uint64  `json:"offset"`              // of the old code, from the target's text start (Go: runtime.text)
+	Size      uint64  `json:"size"`                // of the old code, bytes
+	SHA256    string  `json:"sha256"`              // of the old code with Masked bytes zeroed, hex
+	Masked    []Field `json:"masked,omitempty"`    // relocation fields in the old code
+	Source    string  `json:"source,omitempty"`    // file:line of the new function
+	OldSource string  `json:"oldSource,omitempty"` // file:line of the old one
+}
+
+// Field is a run of bytes.
+type Field struct {
+	Offset uint32 `json:"o"`
+	Size   uint8  `json:"n"`
+}
+
+// Origin says what the module was built from, for people.
+type Origin struct {
+	Base    string `json:"base,omitempty"`    // git revision or folder
+	New     string `json:"new,omitempty"`     // folder or revision
+	Builder string `json:"builder,omitempty"` // darn's version
+}
+
+// Go is what a Go module needs beside its relocations. Addresses (Addr) are
+// the module's own, before it is placed.
+type Go struct {
+	// Moduledata is the module's runtime.moduledata, complete but for the
+	// fields that name places in the target: every field that the builder can
+	// decide is decided in the file (hasmain, next, typelinks, gc masks...).
+	ModuledataAddr uint64 `json:"moduledata"`
+	ModuledataSize uint64 `json:"moduledataSize"`
+	// TypesAddr is the address of the module's runtime.types: the origin of
+	// every TypeOff and NameOff inside the module's own types.
+	TypesAddr uint64 `json:"types"`
+	// TextAddr is the address of the module's runtime.text.
+	TextAddr uint64 `json:"text"`
+	// Types are the target's types that the module uses.
+	Types []TypeBinding `json:"typeBindings,omitempty"`
+	// Itabs are the (type, interface) pairs that the module uses.
+	Itabs []ItabBinding `json:"itabBindings,omitempty"`
+	// Methods are slots in the target's types and itabs that the target's
+	// linker pruned and that the module fills with real code.
+	Methods []MethodFill `json:"methodFills,omitempty"`
+	// InitPackages are packages new to the target whose initialisation the
+	// module runs itself on first entry, in order.
+	InitPackages []string `json:"initPackages,omitempty"`
+}
+
+// TypeBinding ties an undefined symbol of the module to a type descriptor of
+// the target. The builder has compared the whole structure; the linker checks
+// the identity of what it finds.
+type TypeBinding struct {
+	Symbol  string `json:"symbol"` // as in the symbol table, "type:…"
+	Offset  uint64 `json:"offset"` // from the target's runtime.types
+	Hash    uint32 `json:"hash"`   // abi.Type.Hash
+	Kind    uint8  `json:"kind"`   // abi.Kind, flags masked off
+	Size    uint64 `json:"size"`   // abi.Type.Size_
+	String  string `json:"string"` // as reflect's Type.String
+	PkgPath string `json:"pkgPath,omitempty"`
+}
+
+// ItabBinding ties an undefined symbol "go:itab.T,I" to an itab. Three places
+// are tried: the target's static itab, the runtime's table of dynamic ones,
+// the module's own copy, which is then published in the runtime's table.
+type ItabBinding struct {
+	Symbol string `json:"symbol"`
+	// Static is the address of the target's itab as an offset from its
+	// runtime.types (it may be negative), if HasStatic.
+	HasStatic bool  `json:"hasStatic,omitempty"`
+	Static    int64 `json:"static,omitempty"`
+	// Type and Inter are symbols: of a TypeBinding, or defined in the module.
+	Type  string `json:"type"`
+	Inter string `json:"inter"`
+	Hash  uint32 `json:"hash"` // of Type
+	// Own is the symbol of the module's own copy, "" if it has none.
+	Own string `json:"own,omitempty"`
+}
+
+// MethodFill is one slot of the target that led to runtime.unreachableMethod.
+type MethodFill struct {
+	// Offset of the slot from the target's runtime.types.
+	Offset int64 `json:"offset"`
+	// Size is 8 for an itab's function pointer, 4 for a text offset
+	// (abi.Method's Ifn or Tfn, relative to the target's runtime.text).
+	Size int `json:"size"`
+	// Symbol in the module (or the target) that the slot must lead to.
+	Symbol string `json:"symbol"`
+}
