@@ -1,0 +1,217 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/go-delve/delve/pkg/proc"
+	"github.com/go-delve/delve/pkg/proc/native"
+	"golang.org/x/sys/unix"
+
+	"github.com/darn-dev/darn/patcher/finding"
+)
+
+// Attach traces a process by Delve's native backend, without a debug session,
+// and lets it run again before it returns. The process is stopped while Delve
+// reads its debug information. No breakpoint is left in it, not even Delve's
+// own.
+//
+// It's refused with target-exited if there is no such process, with busy if
+// another program traces it, with wrong-state if job control has stopped it,
+// and with unsupported-target if it belongs to somebody else or is no
+// linux/amd64 program. Close it after use. While a process is attached, this
+// process must have no other child that it waits for: Delve waits for all.
+func Attach(pid int) (*Process, error) {
+	if err := checkTarget(pid); err != nil {
+		return nil, err
+	}
+	group, err := native.Attach(pid, nil, nil)
+	if err != nil {
+		return nil, attachError(pid, err)
+	}
+	p, err := adopt(group)
+	if err != nil {
+		return nil, errors.Join(err, release(group))
+	}
+	return p, nil
+}
+
+// adopt makes a Process of a target just attached to, and lets it run.
+func adopt(group *proc.TargetGroup) (*Process, error) {
+	target := group.Selected
+	tracer, err := tracerOf(target)
+	if err != nil {
+		return nil, err
+	}
+	// Delve sets breakpoints where a Go program panics and a C program loads
+	// libraries. Nobody here wants to know, and without them a Darn that is
+	// killed leaves a target that is whole.
+	for addr := range target.Breakpoints().M {
+		if err := target.ClearBreakpoint(addr); err != nil {
+			return nil, err
+		}
+	}
+	own := newTracer(group)
+	p, err := newProcess(target, own)
+	if err != nil {
+		return nil, err
+	}
+	p.own = own
+	tracer.returnSignals(target.ThreadList())
+	if err := DrainTraps(group); err != nil {
+		p.closeMemory()
+		return nil, exited(p.pid, err)
+	}
+	own.resume()
+	return p, nil
+}
+
+// release detaches from a target that stays stopped until then.
+func release(group *proc.TargetGroup) error {
+	if err := DrainTraps(group); err != nil && finding.CodeOf(err) != finding.TargetExited {
+		return err
+	}
+	pid := group.Selected.Pid()
+	if err := group.Detach(false); err != nil && !errors.Is(err, unix.ESRCH) {
+		if _, serr := os.Stat(procPath(pid, "status")); serr == nil {
+			return fmt.Errorf("detaching from process %d: %w", pid, err)
+		}
+	}
+	// A thread that was cloned while Delve stopped the others may have kept
+	// Delve's SIGSTOP, which stops the whole process once nobody traces it.
+	for range 10 {
+		if s, err := readStatus(pid); err != nil || !strings.HasPrefix(s["State"], "T") {
+			break
+		}
+		_ = unix.Kill(pid, unix.SIGCONT)
+		time.Sleep(5 * time.Millisecond)
+	}
+	return nil
+}
+
+// checkTarget refuses what can't be attached to, with a better reason than the
+// kernel's EPERM.
+func checkTarget(pid int) error {
+	if pid <= 0 {
+		return finding.Refuse(finding.TargetExited, fmt.Sprintf("%d is not a process id", pid), "give the id of a running process")
+	}
+	status, err := readStatus(pid)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && status["Tgid"] == "" {
+		return finding.Refuse(finding.TargetExited, fmt.Sprintf("there is no process %d", pid), "give the id of a running process")
+	}
+	if err != nil {
+		return err
+	}
+	if status["Tgid"] != strconv.Itoa(pid) {
+		return finding.Refuse(finding.UnsupportedTarget,
+			fmt.Sprintf("%d is a thread of process %s", pid, status["Tgid"]), "give the id of the process")
+	}
+	switch state := status["State"]; {
+	case strings.HasPrefix(state, "Z"), strings.HasPrefix(state, "X"):
+		return exited(pid, nil)
+	case status["TracerPid"] != "0":
+		return tracedBy(pid, status["TracerPid"])
+	case strings.HasPrefix(state, "T"):
+		return finding.Refuse(finding.WrongState,
+			fmt.Sprintf("process %d is stopped (by SIGSTOP or the terminal)", pid),
+			fmt.Sprintf("let it go on with: kill -CONT %d", pid))
+	}
+	if _, err := readProgram(pid); err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			return notPermitted(pid)
+		}
+		return err
+	}
+	if trap, err := takesTrap(pid); err == nil && !trap {
+		return finding.Refuse(finding.UnsupportedTarget,
+			fmt.Sprintf("every thread of process %d blocks SIGTRAP, by which it would be halted", pid),
+			"leave SIGTRAP out of the signals the program blocks")
+	}
+	return nil
+}
+
+// takesTrap tells whether some thread of the process has SIGTRAP unblocked.
+func takesTrap(pid int) (bool, error) {
+	tasks, err := os.ReadDir(procPath(pid, "task"))
+	if err != nil {
+		return false, err
+	}
+	for _, task := range tasks {
+		tid, err := strconv.Atoi(task.Name())
+		if err != nil {
+			continue
+		}
+		status, err := readStatus(tid)
+		if err != nil {
+			continue // ended
+		}
+		blocked, err := strconv.ParseUint(status["SigBlk"], 16, 64)
+		if err != nil {
+			return false, err
+		}
+		if blocked&sigset(unix.SIGTRAP) == 0 {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// tracedBy names the tracer, of which the kernel tells the thread.
+func tracedBy(pid int, thread string) error {
+	who := "process " + thread
+	if tid, err := strconv.Atoi(thread); err == nil {
+		if s, err := readStatus(tid); err == nil {
+			comm, _ := os.ReadFile("/proc/" + s["Tgid"] + "/comm")
+			who = fmt.Sprintf("process %s (%s)", s["Tgid"], strings.TrimSpace(string(comm)))
+		}
+	}
+	return finding.Refuse(finding.Busy, fmt.Sprintf("process %d is already traced by %s", pid, who),
+		"detach that debugger or tracer first: Linux allows one at a time")
+}
+
+func notPermitted(pid int) error {
+	if fi, err := os.Stat(procPath(pid, "")); err == nil {
+		if st, ok := fi.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
+			return finding.Refuse(finding.UnsupportedTarget,
+				fmt.Sprintf("process %d belongs to user %d, not to you (user %d)", pid, st.Uid, os.Geteuid()),
+				"run darn as the user who owns the process")
+		}
+	}
+	scope, _ := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope")
+	if s := strings.TrimSpace(string(scope)); s != "" && s != "0" {
+		return finding.Refuse(finding.UnsupportedTarget,
+			fmt.Sprintf("the kernel does not let process %d be traced: kernel.yama.ptrace_scope is %s", pid, s),
+			"let the debugger launch the program, or set it to 0: sysctl kernel.yama.ptrace_scope=0")
+	}
+	return finding.Refuse(finding.UnsupportedTarget,
+		fmt.Sprintf("the kernel does not let process %d be traced", pid),
+		"the program has more rights than you, or has made itself undumpable; run darn as root")
+}
+
+// attachError turns Delve's error into a Refusal where a reason is known.
+func attachError(pid int, err error) error {
+	switch {
+	case errors.Is(err, unix.ESRCH):
+		return exited(pid, nil)
+	case errors.Is(err, unix.EPERM):
+		if cerr := checkTarget(pid); cerr != nil {
+			return cerr
+		}
+		return notPermitted(pid)
+	}
+	if _, serr := os.Stat(procPath(pid, "status")); serr != nil {
+		return exited(pid, err)
+	}
+	if _, ok := errors.AsType[*proc.ErrBadBinaryInfo](err); ok {
+		return finding.Refuse(finding.UnsupportedTarget,
+			fmt.Sprintf("the debug information of process %d can't be used: %v", pid, err),
+			"build the program without -ldflags=-w or -s, and don't strip it")
+	}
+	return fmt.Errorf("attaching to process %d: %w", pid, err)
+}

@@ -1,0 +1,116 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/go-delve/delve/pkg/proc"
+	"golang.org/x/sys/unix"
+
+	"github.com/darn-dev/darn/patcher/finding"
+)
+
+// exited is the Refusal for a process that is no more.
+func exited(pid int, cause error) error {
+	how := "has ended"
+	if e, ok := errors.AsType[proc.ErrProcessExited](cause); ok && e.Status != 0 {
+		how = fmt.Sprintf("has ended with status %d", e.Status)
+		if e.Status < 0 {
+			how = fmt.Sprintf("was ended by signal %d", -e.Status)
+		}
+	}
+	return finding.Refuse(finding.TargetExited, fmt.Sprintf("process %d %s", pid, how), "start the program again and attach to the new process")
+}
+
+// explain turns the error of something done to the target into target-exited
+// if the target is no more, which is then the reason; other errors it returns
+// as they are.
+func (p *Process) explain(err error) error {
+	if err == nil || finding.CodeOf(err) != "" {
+		return err
+	}
+	if _, ok := errors.AsType[proc.ErrProcessExited](err); ok || !p.Alive() {
+		return exited(p.pid, err)
+	}
+	if errors.Is(err, unix.ESRCH) {
+		// A thread that was stopped a moment ago is not: only SIGKILL does that,
+		// and takes a moment to end all.
+		for range 200 {
+			time.Sleep(5 * time.Millisecond)
+			if !p.Alive() {
+				return exited(p.pid, err)
+			}
+		}
+	}
+	if p.replaced() {
+		return replacedItself(p.pid)
+	}
+	return err
+}
+
+func replacedItself(pid int) error {
+	return finding.Refuse(finding.TargetExited,
+		fmt.Sprintf("process %d has replaced itself with another program", pid), "attach to it again")
+}
+
+// replaced tells whether the address space is gone, by an end or an exec.
+func (p *Process) replaced() bool {
+	_, err := p.memory.ReadAt(make([]byte, 1), int64(p.syscallAt.Load()))
+	return errors.Is(err, io.EOF)
+}
+
+// Alive tells whether the process has not ended. It is the process that was
+// attached to, not another that got its number.
+func (p *Process) Alive() bool {
+	fds := []unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(fds, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n != 0 {
+			return false
+		}
+		break
+	}
+	if threadLives(p.pid) {
+		return true
+	}
+	// A process whose threads have all ended is not seen as ended while they
+	// wait for a tracer to take notice; one whose first thread has is alive.
+	tasks, _ := os.ReadDir(procPath(p.pid, "task"))
+	return slices.ContainsFunc(tasks, func(e os.DirEntry) bool {
+		tid, err := strconv.Atoi(e.Name())
+		return err == nil && threadLives(tid)
+	})
+}
+
+// threadLives tells whether the thread exists and is no zombie.
+func threadLives(tid int) bool {
+	s, err := readStatus(tid)
+	return err == nil && s["State"] != "" && s["State"][0] != 'Z' && s["State"][0] != 'X'
+}
+
+// openMemory opens what identifies the process for good: its address space and
+// the process itself.
+func openMemory(pid int) (memory *os.File, pidfd int, err error) {
+	if pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
+		if err == unix.ESRCH {
+			return nil, 0, exited(pid, nil)
+		}
+		return nil, 0, fmt.Errorf("opening process %d: %w", pid, err)
+	}
+	if memory, err = os.OpenFile(procPath(pid, "mem"), os.O_RDWR, 0); err != nil {
+		unix.Close(pidfd)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, 0, exited(pid, nil)
+		}
+		return nil, 0, fmt.Errorf("opening the memory of process %d: %w", pid, err)
+	}
+	return memory, pidfd, nil
+}

@@ -1,0 +1,110 @@
+// Package process is a live process, seen and handled through Delve: its
+// memory and mappings at any time, its threads, registers and text while it
+// is halted, and system calls made in its name.
+//
+// A thing done to a target is either safe while it runs (memory, mappings) or
+// is a method of Halt, which exists only while every thread is stopped. How a
+// target is halted is the business of a Halter: Attach brings its own, a debug
+// adapter passes one that agrees with its session.
+package process
+
+import (
+	"debug/elf"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/go-delve/delve/pkg/proc"
+	"github.com/go-delve/delve/service/debugger"
+)
+
+// Process is a live process under Delve. Its methods may be called from any
+// goroutine.
+type Process struct {
+	pid    int
+	bias   uint64
+	memory *os.File // /proc/PID/mem; bound to the address space, not to the pid
+	pidfd  int
+	halter Halter
+	own    *tracer // nil if the caller of New owns the debugger
+
+	syscallAt atomic.Uint64 // where a syscall instruction was found last
+
+	mu     sync.Mutex
+	halted bool // a Halt exists
+	closed bool
+	meters map[*HaltStats]struct{}
+}
+
+// New makes a Process of the target of a debugger that the caller owns; the
+// caller keeps it, and detaches or kills the target in its own time. It must
+// be called while the target is stopped, at best before it has run at all, and
+// not under dbg.LockTargetGroup: threads that Delve overlooked while it attached
+// are traced from then on.
+//
+// It is refused with unsupported-target if the program is not an ELF
+// executable for linux/amd64, and with target-exited if the target has ended.
+func New(dbg *debugger.Debugger, h Halter) (*Process, error) {
+	group, unlock := dbg.LockTargetGroup()
+	defer unlock()
+	return newProcess(group.Selected, h)
+}
+
+func newProcess(target *proc.Target, h Halter) (*Process, error) {
+	pid := target.Pid()
+	if ok, err := target.Valid(); !ok {
+		return nil, exited(pid, err)
+	}
+	tracer, err := tracerOf(target)
+	if err != nil {
+		return nil, err
+	}
+	if err := tracer.findThreads(target); err != nil {
+		return nil, err
+	}
+	program, err := readProgram(pid)
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{pid: pid, halter: h, meters: make(map[*HaltStats]struct{})}
+	if program.Type == elf.ET_DYN {
+		if p.bias, err = loadBias(pid, program.Entry); err != nil {
+			return nil, err
+		}
+	}
+	if p.memory, p.pidfd, err = openMemory(pid); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Pid returns the process id.
+func (p *Process) Pid() int { return p.pid }
+
+// ExePath returns a path at which the program's file can be read, even if it
+// was renamed or deleted since it was started.
+func (p *Process) ExePath() string { return procPath(p.pid, "exe") }
+
+// LoadBias returns what must be added to an address of the executable file to
+// get the address in the process: 0 unless the program is position
+// independent.
+func (p *Process) LoadBias() uint64 { return p.bias }
+
+// Close lets go of the process. A process that was attached to by Attach is
+// halted, detached and goes on; its text is as it was found, but for what was
+// patched. Close may be called more than once.
+func (p *Process) Close() error {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil
+	}
+	p.closed = true
+	p.mu.Unlock()
+	var err error
+	if p.own != nil {
+		err = p.own.detach()
+	}
+	p.closeMemory()
+	return err
+}

@@ -1,0 +1,2 @@
+// This file lets the compiler accept the declarations in raw.go that have no
+// body.

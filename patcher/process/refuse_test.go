@@ -1,0 +1,271 @@
+package process
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/internal/targettest"
+)
+
+// roleEnv makes the test program another one: "attach PID UID" attaches to the
+// process as that user, does a remote system call and says what came of it;
+// "trace PID" traces the process until standard input ends.
+const roleEnv = "DARN_PROCESS_ROLE"
+
+func init() {
+	role := strings.Fields(os.Getenv(roleEnv))
+	if len(role) == 0 {
+		return
+	}
+	pid, err := strconv.Atoi(role[1])
+	switch role[0] {
+	case "attach":
+		if err == nil {
+			err = attachAs(pid, role[2])
+		}
+	case "trace":
+		runtime.LockOSThread()
+		if err == nil {
+			err = unix.PtraceAttach(pid)
+		}
+		if err == nil {
+			_, err = unix.Wait4(pid, nil, unix.WALL, nil)
+		}
+	}
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(0)
+	}
+	fmt.Println("done")
+	_, _ = os.Stdin.Read(make([]byte, 1))
+	os.Exit(0)
+}
+
+func attachAs(pid int, user string) error {
+	uid, err := strconv.Atoi(user)
+	if err != nil {
+		return err
+	}
+	if uid != os.Getuid() {
+		if err := syscall.Setgid(uid); err != nil {
+			return err
+		}
+		if err := syscall.Setuid(uid); err != nil {
+			return err
+		}
+		// A process that has changed its user is root's to the kernel's eyes.
+		if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
+			return err
+		}
+	}
+	p, err := Attach(pid)
+	if err != nil {
+		return err
+	}
+	err = p.Halt(context.Background(), func(h *Halt) error {
+		got, err := h.Syscall(unix.SYS_GETUID)
+		if err == nil && got != uint64(uid) {
+			err = fmt.Errorf("the target is of user %d", got)
+		}
+		return err
+	})
+	if cerr := p.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// play starts the test program in a role and returns the first line it prints.
+func play(t *testing.T, role string) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), roleEnv+"="+role)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = in.Close()
+		_ = cmd.Wait()
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatalf("%s: %v", role, err)
+	}
+	return strings.TrimSuffix(line, "\n")
+}
+
+// nobody is a user without rights, who exists by number only.
+const nobody = 65534
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to have a process of another user")
+	}
+}
+
+func TestProcessOfAnotherUserIsRefused(t *testing.T) {
+	needRoot(t)
+	target := goServer(t)
+	got := play(t, fmt.Sprintf("attach %d %d", target.Pid(), nobody))
+	mustSay(t, fmt.Errorf("%s", got), fmt.Sprintf("process %d belongs to user 0, not to you (user %d)", target.Pid(), nobody),
+		"run darn as the user who owns the process", string(finding.UnsupportedTarget))
+	mustGoOn(t, target, "rounds")
+}
+
+func TestProcessOfAnOrdinaryUserIsAttachedToByThatUser(t *testing.T) {
+	needRoot(t)
+	target := targettest.Start(t, targettest.Command{
+		Path: targettest.Build(t, "goserver"), Credential: &syscall.Credential{Uid: nobody, Gid: nobody},
+	})
+	target.Line("addr ")
+	if got := play(t, fmt.Sprintf("attach %d %d", target.Pid(), nobody)); got != "done" {
+		t.Error(got)
+	}
+	mustGoOn(t, target, "rounds", "passes")
+}
+
+func TestTracedProcessIsRefused(t *testing.T) {
+	target := goServer(t)
+	if got := play(t, fmt.Sprintf("trace %d", target.Pid())); got != "done" {
+		t.Fatal(got)
+	}
+	_, err := Attach(target.Pid())
+	mustSay(t, err, fmt.Sprintf("process %d is already traced by process ", target.Pid()), "(process.test)",
+		"Linux allows one at a time", string(finding.Busy))
+}
+
+func TestAttachingTwiceIsRefused(t *testing.T) {
+	target := goServer(t)
+	attach(t, target)
+	_, err := Attach(target.Pid())
+	mustSay(t, err, fmt.Sprintf("already traced by process %d", os.Getpid()), string(finding.Busy))
+	mustGoOn(t, target, "rounds")
+}
+
+func TestMissingProcessIsRefused(t *testing.T) {
+	for _, pid := range []int{0, -1, 1 << 22} { // the kernel's PID_MAX_LIMIT
+		_, err := Attach(pid)
+		mustSay(t, err, string(finding.TargetExited), strconv.Itoa(pid), "give the id of a running process")
+	}
+}
+
+func TestThreadIsRefused(t *testing.T) {
+	target := goServer(t)
+	tasks, err := os.ReadDir(procPath(target.Pid(), "task"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tid, err := strconv.Atoi(tasks[len(tasks)-1].Name())
+	if err != nil || tid == target.Pid() {
+		t.Fatal(tid, err)
+	}
+	_, err = Attach(tid)
+	mustSay(t, err, fmt.Sprintf("%d is a thread of process %d", tid, target.Pid()), "give the id of the process")
+}
+
+func TestEndedProcessIsRefused(t *testing.T) {
+	target := goServer(t)
+	target.Kill()
+	target.Wait()
+	_, err := Attach(target.Pid())
+	mustSay(t, err, string(finding.TargetExited))
+}
+
+func TestProcessStoppedByJobControlIsRefused(t *testing.T) {
+	target := goServer(t)
+	if err := unix.Kill(target.Pid(), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	targettest.Eventually(t, "it is stopped", func() bool {
+		s, err := readStatus(target.Pid())
+		return err == nil && strings.HasPrefix(s["State"], "T")
+	})
+	_, err := Attach(target.Pid())
+	mustSay(t, err, "is stopped", fmt.Sprintf("kill -CONT %d", target.Pid()), string(finding.WrongState))
+	if s, err := readStatus(target.Pid()); err != nil || !strings.HasPrefix(s["State"], "T") {
+		t.Errorf("its state is %s, %v", s["State"], err)
+	}
+	if err := unix.Kill(target.Pid(), unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	mustGoOn(t, target, "rounds")
+}
+
+func TestProgramOfAnotherArchitectureIsRefused(t *testing.T) {
+	path := targettest.Build(t, "pause32.c", "-m32", "-nostdlib", "-static", "-ffreestanding", "-fno-pie", "-no-pie", "-fno-stack-protector")
+	target := targettest.Start(t, targettest.Command{Path: path})
+	_, err := Attach(target.Pid())
+	mustSay(t, err, "its program is for EM_386 (ELFCLASS32)", "only linux/amd64 programs can be patched", string(finding.UnsupportedTarget))
+	target.MustLive()
+}
+
+func TestKernelThreadIsRefused(t *testing.T) {
+	if comm, err := os.ReadFile("/proc/2/comm"); err != nil || string(comm) != "kthreadd\n" {
+		t.Skip("no kernel thread can be seen here")
+	}
+	needRoot(t)
+	_, err := Attach(2)
+	mustSay(t, err, "it is a kernel thread", string(finding.UnsupportedTarget))
+}
+
+func TestProcessThatBlocksSIGTRAPEverywhereIsRefused(t *testing.T) {
+	target := targettest.Start(t, targettest.Command{Path: targettest.Build(t, "trapper.c"), Args: []string{"--block"}})
+	target.Line("ready")
+	_, err := Attach(target.Pid())
+	mustSay(t, err, "blocks SIGTRAP", string(finding.UnsupportedTarget))
+	target.MustLive()
+}
+
+func TestMapsAreParsed(t *testing.T) {
+	got, err := parseMaps("00400000-00452000 r-xp 00001000 08:02 173521      /usr/bin/a b (deleted)\n" +
+		"7ffc0-7ffd0 rw-s 00000000 00:00 0 \n" +
+		"ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Mapping{
+		{0x400000, 0x452000, "r-xp", 0x1000, "08:02", 173521, "/usr/bin/a b (deleted)"},
+		{0x7ffc0, 0x7ffd0, "rw-s", 0, "00:00", 0, ""},
+		{0xffffffffff600000, 0xffffffffff601000, "--xp", 0, "00:00", 0, "[vsyscall]"},
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("parsed\n%v\nwant\n%v", got, want)
+	}
+}
+
+func FuzzMaps(f *testing.F) {
+	f.Add("00400000-00452000 r-xp 00001000 08:02 173521      /usr/bin/a b (deleted)\n")
+	f.Add("7ffc0-7ffd0 rw-s 00000000 00:00 0 \nx")
+	f.Add("- rrrr    ")
+	f.Fuzz(func(t *testing.T, s string) {
+		maps, err := parseMaps(s)
+		if err == nil && len(maps) != strings.Count(strings.TrimSuffix(s, "\n"), "\n")+1 && s != "" {
+			t.Errorf("%d mappings in %q", len(maps), s)
+		}
+	})
+}

@@ -1,0 +1,290 @@
+package process
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Syscall does a system call in the name of the target, on one of its threads,
+// and returns the result, or the unix.Errno the kernel gave. Arguments that are
+// addresses are the target's. The thread's registers and signal mask are
+// restored whatever happens; a system call the thread was blocked in is
+// restarted by the kernel as after any stop; signals that arrive meanwhile stay
+// pending until the target runs.
+//
+// It isn't for calls that make or end threads, change the program or block.
+// An ended target is refused with target-exited.
+//
+// It follows rr's AutoRemoteSyscalls in what it promises.
+func (h *Halt) Syscall(nr uintptr, args ...uint64) (uint64, error) {
+	if err := h.valid(); err != nil {
+		return 0, err
+	}
+	if len(args) > 6 {
+		return 0, fmt.Errorf("system call %d with %d arguments", nr, len(args))
+	}
+	at, err := h.syscallInstruction()
+	if err != nil {
+		return 0, err
+	}
+	tids := h.threadIDs()
+	var result uint64
+	h.tracer.do(func() {
+		var tid int
+		if tid, err = h.vehicle(tids); err != nil {
+			return
+		}
+		result, err = remoteSyscall(h.p.pid, tid, at, nr, args)
+		if err != nil {
+			h.tid = 0
+		}
+	})
+	if err != nil {
+		return 0, h.p.explain(fmt.Errorf("system call %d in process %d: %w", nr, h.p.pid, err))
+	}
+	if errno := -int64(result); errno > 0 && errno < 4096 {
+		return 0, unix.Errno(errno)
+	}
+	return result, nil
+}
+
+// syscallInstruction returns the address of a syscall instruction in the
+// target: any two bytes that read like one will do. The vDSO has some; where
+// there is none, code of the program has.
+func (h *Halt) syscallInstruction() (uint64, error) {
+	if at := h.p.syscallAt.Load(); at != 0 {
+		now := make([]byte, len(syscallInstruction))
+		if err := h.p.ReadMemory(now, at); err != nil {
+			return 0, err
+		}
+		if bytes.Equal(now, syscallInstruction) {
+			return at, nil
+		}
+	}
+	maps, err := h.p.Maps()
+	if err != nil {
+		return 0, err
+	}
+	isVDSO := func(m Mapping) bool { return m.Path == "[vdso]" }
+	if i := slices.IndexFunc(maps, isVDSO); i >= 0 {
+		maps = append([]Mapping{maps[i]}, maps...)
+	}
+	for _, m := range maps {
+		if !strings.HasPrefix(m.Perms, "r-x") || m.Path == "[vsyscall]" {
+			continue
+		}
+		if at, ok := h.p.find(syscallInstruction, m); ok {
+			h.p.syscallAt.Store(at)
+			return at, nil
+		}
+	}
+	return 0, fmt.Errorf("process %d has no syscall instruction", h.p.pid)
+}
+
+var syscallInstruction = []byte{0x0f, 0x05}
+
+// find looks for bytes in a mapping.
+func (p *Process) find(what []byte, m Mapping) (addr uint64, ok bool) {
+	buf := make([]byte, 64<<10)
+	for lo := m.Start; lo < m.End; lo += uint64(len(buf) - len(what) + 1) {
+		b := buf[:min(uint64(len(buf)), m.End-lo)]
+		if p.ReadMemory(b, lo) != nil {
+			return 0, false
+		}
+		if i := bytes.Index(b, what); i >= 0 {
+			return lo + uint64(i), true
+		}
+	}
+	return 0, false
+}
+
+// vehicle returns a thread that is fit to do a system call. One that is in a
+// system call of its own is preferred: it is in nobody's critical section. It
+// runs on the tracer thread.
+func (h *Halt) vehicle(tids []int) (int, error) {
+	if h.tid != 0 && interruptible(h.tid) {
+		return h.tid, nil
+	}
+	second := 0
+	for _, tid := range slices.Backward(tids) { // the leader last: waiting for it is slower
+		var regs unix.PtraceRegs
+		if !interruptible(tid) || unix.PtraceGetRegs(tid, &regs) != nil || regs.Cs != userCode64 {
+			continue
+		}
+		if int64(regs.Orig_rax) >= 0 {
+			h.tid = tid
+			return tid, nil
+		}
+		if second == 0 && !h.p.inRestartable(tid) {
+			second = tid
+		}
+	}
+	if second == 0 && !slices.ContainsFunc(tids, func(tid int) bool { _, err := signalMask(tid); return err == nil }) {
+		return 0, unix.ESRCH // being killed
+	}
+	if second == 0 {
+		return 0, errors.New("no thread is in a state to do it; try again")
+	}
+	h.tid = second
+	return second, nil
+}
+
+// userCode64 is the code segment of 64-bit user code, arch/x86/include/asm/segment.h.
+const userCode64 = 0x33
+
+// inRestartable tells whether the thread may be inside a restartable sequence
+// (rseq(2)): the kernel would take it for left when it sees the thread elsewhere.
+// It runs on the tracer thread.
+func (p *Process) inRestartable(tid int) bool {
+	const getRseqConfiguration = 0x420f // PTRACE_GET_RSEQ_CONFIGURATION, Linux 5.13
+	var conf struct {
+		abi              uint64 // address of the thread's struct rseq
+		size, sig, flags uint32
+		_                uint32
+	}
+	if err := ptrace(getRseqConfiguration, tid, unsafe.Sizeof(conf), unsafe.Pointer(&conf)); err != nil || conf.abi == 0 {
+		return false
+	}
+	const sequence = 8 // offset of rseq_cs
+	var b [8]byte
+	err := p.ReadMemory(b[:], conf.abi+sequence)
+	return err != nil || binary.LittleEndian.Uint64(b[:]) != 0
+}
+
+// remoteSyscall makes the stopped thread execute the syscall instruction at
+// address at, and restores it. It runs on the tracer thread.
+func remoteSyscall(pid, tid int, at uint64, nr uintptr, args []uint64) (result uint64, err error) {
+	var saved unix.PtraceRegs
+	if err := unix.PtraceGetRegs(tid, &saved); err != nil {
+		return 0, err
+	}
+	mask, err := signalMask(tid)
+	if err != nil {
+		return 0, err
+	}
+	var swallowed []unix.Signal
+	defer func() {
+		if err == unix.ESRCH {
+			return // the thread is no more
+		}
+		err = errors.Join(err, restoreThread(pid, tid, &saved, mask, &swallowed))
+		for _, s := range swallowed {
+			_ = unix.Tgkill(pid, tid, s)
+		}
+	}()
+
+	// No signal may come in between, but those by which the kernel says that
+	// the call itself went wrong: blocked, they would reset their handlers.
+	if err := setSignalMask(tid, anySignal&^faults); err != nil {
+		return 0, err
+	}
+	regs := saved
+	regs.Rip = at
+	regs.Rax = uint64(nr)
+	// Not in a system call: the kernel must not restart the interrupted one.
+	regs.Orig_rax = ^uint64(0)
+	for i, r := range []*uint64{&regs.Rdi, &regs.Rsi, &regs.Rdx, &regs.R10, &regs.R8, &regs.R9} {
+		if i < len(args) {
+			*r = args[i]
+		}
+	}
+	if err := unix.PtraceSetRegs(tid, &regs); err != nil {
+		return 0, err
+	}
+	// The thread stops on entering the system call and on leaving it. Unlike a
+	// single step this needs no signal.
+	for entered := false; ; {
+		if err := unix.PtraceSyscall(tid, 0); err != nil {
+			return 0, err
+		}
+		status, err := waitStop(pid, tid)
+		if err != nil {
+			return 0, err
+		}
+		if !status.Stopped() {
+			return 0, fmt.Errorf("thread %d: unexpected wait status %#x", tid, status)
+		}
+		if status.StopSignal() == unix.SIGTRAP && status.TrapCause() > 0 {
+			continue // an event, such as a clone
+		}
+		info, err := stopInfo(tid)
+		if err == unix.EINVAL {
+			continue // stopped by job control
+		}
+		if err != nil {
+			return 0, err
+		}
+		if !atSyscallStop(info) {
+			if info.code > 0 && info.signo != int32(unix.SIGSTOP) {
+				return 0, fmt.Errorf("thread %d got %v", tid, unix.Signal(info.signo))
+			}
+			if !info.fromUs() {
+				swallowed = append(swallowed, unix.Signal(info.signo))
+			}
+			continue
+		}
+		if err := unix.PtraceGetRegs(tid, &regs); err != nil {
+			return 0, err
+		}
+		if regs.Rip != at+uint64(len(syscallInstruction)) || regs.Orig_rax != uint64(nr) {
+			return 0, fmt.Errorf("thread %d is at %#x in system call %d", tid, regs.Rip, int64(regs.Orig_rax))
+		}
+		if entered {
+			return regs.Rax, nil
+		}
+		entered = true
+	}
+}
+
+// faults are the signals the kernel raises for what a thread does itself.
+var faults = sigset(unix.SIGSEGV) | sigset(unix.SIGBUS) | sigset(unix.SIGILL) | sigset(unix.SIGFPE) | sigset(unix.SIGSYS)
+
+func atSyscallStop(info siginfo) bool {
+	return info.signo == int32(unix.SIGTRAP) && (info.code == int32(unix.SIGTRAP) || info.code == int32(unix.SIGTRAP)|0x80)
+}
+
+// restoreThread puts registers and mask back and leaves the thread where it
+// was: stopped by a signal, in the kernel's get_signal. Only there will the
+// kernel restart the system call that the thread was in; a thread that goes on
+// from the stop at the end of a system call would see the kernel's own
+// -ERESTARTSYS. So the thread is sent a SIGTRAP, which stops it before it runs
+// any code of its own.
+func restoreThread(pid, tid int, saved *unix.PtraceRegs, mask uint64, swallowed *[]unix.Signal) error {
+	if err := unix.PtraceSetRegs(tid, saved); err != nil {
+		return err
+	}
+	if err := setSignalMask(tid, anySignal&^sigset(unix.SIGTRAP)); err != nil {
+		return err
+	}
+	if err := unix.Tgkill(pid, tid, unix.SIGTRAP); err != nil {
+		return err
+	}
+	for {
+		if err := unix.PtraceCont(tid, 0); err != nil {
+			return err
+		}
+		if _, err := waitStop(pid, tid); err != nil {
+			return err
+		}
+		info, err := stopInfo(tid)
+		if err == unix.EINVAL {
+			continue // stopped by job control
+		}
+		if err != nil {
+			return err
+		}
+		if !info.fromUs() {
+			*swallowed = append(*swallowed, unix.Signal(info.signo))
+		}
+		if info.signo == int32(unix.SIGTRAP) {
+			return setSignalMask(tid, mask)
+		}
+	}
+}
