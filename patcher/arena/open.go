@@ -1,0 +1,103 @@
+package arena
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/process"
+)
+
+// Open finds the arena that an earlier Darn left in p, in either state of the
+// target. Nothing is set aside in it: see Claim and ClaimSwitch. It returns
+// ErrNone if there's no arena, and is refused with unsupported-target if there
+// is one that is not what it says.
+func Open(p *process.Process) (*Arena, error) {
+	maps, err := p.Maps()
+	if err != nil {
+		return nil, err
+	}
+	a, err := locate(p, maps)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.adopt(); err != nil {
+		_ = a.close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// locate finds the switch page by its name and sharing, and the descriptor that
+// is the same file.
+func locate(p *process.Process, maps []process.Mapping) (*Arena, error) {
+	const file = "/memfd:" + name
+	for _, m := range maps {
+		if m.Perms != "r--s" || m.Offset != switchesAt || m.Path != file && m.Path != file+" (deleted)" {
+			continue
+		}
+		a := &Arena{p: p, base: m.Start - switchesAt, inode: m.Inode, file: -1}
+		fds, err := os.ReadDir("/proc/" + strconv.Itoa(p.Pid()) + "/fd")
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range fds {
+			fd, err := strconv.ParseUint(e.Name(), 10, 32)
+			if err != nil {
+				continue
+			}
+			a.fd = fd
+			if a.checkDescriptor() == nil {
+				return a, nil
+			}
+		}
+		return nil, unusable(p, "its descriptor is closed")
+	}
+	return nil, ErrNone
+}
+
+// adopt maps the file, if it is what it must be. The target's owner, who is
+// nobody to trust, may have made it.
+func (a *Arena) adopt() error {
+	inode := a.inode
+	if err := a.open(); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(a.file, &st); err != nil {
+		return err
+	}
+	got, err := unix.FcntlInt(uintptr(a.file), unix.F_GET_SEALS, 0)
+	switch {
+	case st.Ino != inode:
+		return unusable(a.p, "its descriptor is another file")
+	case err != nil || got&seals != seals:
+		return unusable(a.p, "its memfd is not sealed")
+	case st.Size < leastSize || st.Size > usualSize || st.Size%pageSize != 0:
+		return unusable(a.p, fmt.Sprintf("its memfd has %d bytes", st.Size))
+	}
+	a.size = uint64(st.Size)
+	if err := a.mapHere(); err != nil {
+		return err
+	}
+	header := a.mem[headerAt:]
+	switch {
+	case string(header[:8]) != magic:
+		return unusable(a.p, "its header is damaged")
+	case binary.LittleEndian.Uint64(header[8:]) != version:
+		return unusable(a.p, fmt.Sprintf("it has version %d, this darn knows %d", binary.LittleEndian.Uint64(header[8:]), version))
+	case binary.LittleEndian.Uint64(header[16:]) != a.size:
+		return unusable(a.p, "its size is not what its header says")
+	}
+	return nil
+}
+
+func unusable(p *process.Process, why string) error {
+	return finding.Refuse(finding.UnsupportedTarget,
+		fmt.Sprintf("process %d has an arena of Darn's that can't be used: %s", p.Pid(), why),
+		"use the darn that made it, or restart the program")
+}

@@ -1,0 +1,65 @@
+package arena
+
+import (
+	"fmt"
+
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/process"
+)
+
+const (
+	// reach is how far a rel32 operand leads, less room for the length of an
+	// instruction.
+	reach = 1<<31 - pageSize
+	// usualSize and leastSize bound the size of an arena. The image of a big
+	// Go program spans a few hundred MiB of address space.
+	usualSize = 1 << 30
+	leastSize = 64 << 20
+)
+
+// Plan chooses the place of an arena: within 2 GiB of every byte of text and
+// above it, as high as possible so that the program's heap can grow. The target
+// may run or be stopped, and is not touched. Base, Size, Alloc, Free and
+// NewSwitch work at once, the rest after Reserve. It's refused with
+// out-of-range if there is no room near text.
+func Plan(p *process.Process, text Range) (*Arena, error) {
+	maps, err := p.Maps()
+	if err != nil {
+		return nil, err
+	}
+	base, size, ok := place(maps, text)
+	if !ok {
+		return nil, finding.Refuse(finding.OutOfRange,
+			fmt.Sprintf("process %d has no free %d MiB of addresses above its text at %#x and within 2 GiB of it", p.Pid(), leastSize>>20, text.Start),
+			"the program, or what it loads, is mapped too densely to be patched")
+	}
+	return &Arena{p: p, base: base, size: size, file: -1}, nil
+}
+
+// place finds the highest free room, of the usual size or, if there's none, of
+// half of it and so on.
+func place(maps []process.Mapping, text Range) (base, size uint64, ok bool) {
+	limit := text.Start + reach
+	for size := uint64(usualSize); size >= leastSize; size /= 2 {
+		top := limit // of the gap
+		for i := len(maps) - 1; i >= -1; i-- {
+			bottom := text.End
+			if i >= 0 {
+				bottom = max(bottom, maps[i].End)
+			}
+			// A page is left free on either side.
+			if bottom < top && top-bottom >= size+2*pageSize {
+				if base := (top - pageSize - size) &^ (pageSize - 1); base >= bottom+pageSize {
+					return base, size, true
+				}
+			}
+			if i >= 0 {
+				top = min(limit, maps[i].Start)
+			}
+			if top <= text.End {
+				break
+			}
+		}
+	}
+	return 0, 0, false
+}
