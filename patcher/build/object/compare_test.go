@@ -1,0 +1,244 @@
+package object
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// sample is a program with one of everything that an edit may touch.
+var sample = program{dir: "testdata/sample"}
+
+var sampleBase = cached(func(t testing.TB) *Object { return sample.capture(t, nil) })
+
+// edit replaces text in the sample's main.go, pair by pair.
+func edit(t *testing.T, oldnew ...string) map[string]string {
+	t.Helper()
+	data, err := os.ReadFile("testdata/sample/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := string(data)
+	for i := 0; i < len(oldnew); i += 2 {
+		if strings.Count(s, oldnew[i]) != 1 {
+			t.Fatalf("%q is in the source %d times", oldnew[i], strings.Count(s, oldnew[i]))
+		}
+		s = strings.Replace(s, oldnew[i], oldnew[i+1], 1)
+	}
+	return map[string]string{"main.go": s}
+}
+
+func TestCompare(t *testing.T) {
+	cases := []struct {
+		name string
+		edit []string
+		// Functions, all of package main, and findings as code:severity:subject,
+		// in order.
+		changed, added, removed, findings string
+	}{
+		{name: "a comment",
+			edit:     []string{"func double", "// double\nfunc double"},
+			findings: "no-change:warning:"},
+		{name: "lines that shift",
+			edit:     []string{"const limit = 10", "\n\n\nconst limit = 10"},
+			findings: "no-change:warning:"},
+		{name: "a function's body",
+			edit:    []string{"counter++", "counter += 2"},
+			changed: "main.greet"},
+		{name: "a method's body",
+			edit:    []string{"return s.side * s.side", "return s.side * s.side * 2"},
+			changed: "main.(*square).area"},
+		{name: "a string of the same length",
+			edit:    []string{"hello, dear ", "howdy, dear "},
+			changed: "main.greet"},
+		{name: "a string of another length",
+			edit:    []string{"hello, dear ", "hello, my dear "},
+			changed: "main.greet"},
+		{name: "one more string",
+			edit:    []string{"counter++", "counter++; println(\"counting\")"},
+			changed: "main.greet"},
+		{name: "the end of a string that is also sliced",
+			edit:    []string{"prefix and suffix", "prefix and ending"},
+			changed: "main.sliced main.whole"},
+		{name: "a new closure",
+			edit:    []string{"counter++", "func() { defer println(name); counter++ }()"},
+			changed: "main.greet",
+			added:   "main.greet.func1 main.greet.func1.deferwrap1"},
+		{name: "a new closure before another",
+			edit:    []string{"total := 0\n", "total := 0\n\tdefer func() { println(recover() != nil) }()\n"},
+			changed: "main.adder",
+			added:   "main.adder.func1"},
+		{name: "a closure's body",
+			edit:    []string{"total += k + n", "total += k + n + 1"},
+			changed: "main.adder.func1"},
+		{name: "one of two closures",
+			edit:    []string{"second ", "zweitens "},
+			changed: "main.pair.func2"},
+		{name: "a variable that is not captured any more",
+			edit:     []string{"total += k + n", "total += k"},
+			changed:  "main.adder",
+			added:    "main.adder.func1",
+			removed:  "main.adder.func1",
+			findings: "closure-captures-changed:warning:main.adder.func1"},
+		{name: "one more variable captured",
+			edit:     []string{"\"first \" + a", "\"first \" + a + b"},
+			changed:  "main.pair",
+			added:    "main.pair.func1",
+			removed:  "main.pair.func1",
+			findings: "closure-captures-changed:warning:main.pair.func1"},
+		{name: "a closure removed",
+			edit:    []string{"func() string { return \"first \" + a }", "nil"},
+			changed: "main.pair",
+			removed: "main.pair.func1"},
+		{name: "a closure removed before a changed one",
+			edit:     []string{"func() string { return \"first \" + a }", "nil", "second ", "zweitens "},
+			changed:  "main.pair main.pair.func1<-main.pair.func2",
+			removed:  "main.pair.func1",
+			findings: "closure-captures-changed:warning:main.pair.func1"},
+		{name: "two closures swapped",
+			edit: []string{"return func() string { return \"first \" + a }, func() string { return \"second \" + b }",
+				"return func() string { return \"second \" + b }, func() string { return \"first \" + a }"},
+			changed: "main.pair"},
+		{name: "a goroutine's function",
+			edit:    []string{"\"background\"", "\"foreground\""},
+			changed: "main.main.func1"},
+		{name: "an inlined function",
+			edit:    []string{"return 2 * n", "return 3 * n"},
+			changed: "main.useDouble"},
+		{name: "a function that is no longer inlined",
+			edit:    []string{"return len(s), nil", "for range s { defer println(s) }; return len(s), nil"},
+			changed: "main.main",
+			added:   "main.nameless main.nameless.deferwrap1"},
+		{name: "a generic function",
+			edit:    []string{"if v > m {", "if v >= m {"},
+			changed: "main.largest[go.shape.int] main.largest[go.shape.string]"},
+		{name: "a generic method",
+			edit:    []string{"func (b *box[T]) get() T { return b.v }", "func (b *box[T]) get() T { counter++; return b.v }"},
+			changed: "main.(*box[go.shape.string]).get"},
+		{name: "what a generic method's dictionary holds",
+			edit:     []string{"func (b *box[T]) get() T { return b.v }", "func (b *box[T]) get() T { calls(b.v); return b.v }"},
+			changed:  "main.main",
+			added:    "main.(*box[go.shape.string]).get",
+			findings: "generic-dictionary-changed:warning:main.(*box[go.shape.string]).get"},
+		{name: "a case in a type switch",
+			edit:    []string{"case string:\n\t\treturn v", "case string:\n\t\treturn v\n\tcase shape:\n\t\treturn \"shape\""},
+			changed: "main.classify"},
+		{name: "one more type switch",
+			edit:    []string{"func calls(v any) any { return v }", "func calls(v any) any { switch v.(type) { case error: return 1; case shape: return 2 }; return v }"},
+			changed: "main.calls"},
+		{name: "a constant",
+			edit:    []string{"limit = 10", "limit = 11"},
+			changed: "main.below"},
+		{name: "a struct's field",
+			edit:     []string{"side int\n", "side int\n\textra int\n"},
+			changed:  "main.main",
+			findings: "type-layout-changed:error:main.square"},
+		{name: "a struct's tag",
+			edit:     []string{"json:\"name\"", "json:\"title\""},
+			findings: "no-change:warning: type-layout-changed:warning:main.square"},
+		{name: "a new method",
+			edit:     []string{"type box", "//go:noinline\nfunc (s *square) grow() { s.side++ }\n\ntype box", "counter++", "counter++; (&square{}).grow()"},
+			changed:  "main.greet",
+			added:    "main.(*square).grow",
+			findings: "method-set-changed:warning:main.square"},
+		{name: "a method's signature",
+			edit:     []string{"area() int }", "area() int32 }", "n += s.area()", "n += int(s.area())", "area() int { return s.side * s.side }", "area() int32 { return int32(s.side * s.side) }"},
+			changed:  "main.total",
+			added:    "main.(*square).area",
+			findings: "method-set-changed:error:main.shape method-set-changed:error:main.square signature-changed:warning:main.(*square).area"},
+		{name: "a variable's type",
+			edit:     []string{"var counter int", "var counter int32"},
+			changed:  "main.greet",
+			findings: "global-changed:error:main.counter init-changed:error:main.init.0"},
+		{name: "a variable's initial value",
+			edit:     []string{"\"middle\"", "\"medium\""},
+			findings: "no-change:warning: initial-value-changed:warning:main.limits"},
+		{name: "an init function",
+			edit:     []string{"counter = 1 }", "counter = 2 }"},
+			findings: "init-changed:error:main.init.0"},
+		{name: "a new init function",
+			edit:     []string{"func main()", "func init() { counter = 3 }\n\nfunc main()"},
+			added:    "main.init.1",
+			findings: "init-changed:error:main.init.1"},
+		{name: "a new variable that is initialised at run time",
+			edit:     []string{"var counter", "var extra = sub.Clock()\nvar counter", "counter++", "counter += int(extra)"},
+			changed:  "main.greet",
+			findings: "init-changed:error:main.init"},
+		{name: "a new variable",
+			edit:    []string{"var counter", "var extra = []int{1, 2}\nvar counter", "counter++", "counter += extra[0]"},
+			changed: "main.greet"},
+		{name: "a new type",
+			edit: []string{"var counter", "type circle struct{ r int }\nfunc (c *circle) area() int { return 3 * c.r }\nvar counter",
+				"counter++", "counter += calls(&circle{2}).(shape).area()"},
+			changed: "main.greet",
+			added:   "main.(*circle).area"},
+		{name: "a signature",
+			edit:     []string{"func below(n int) bool", "func below(n uint) bool", "below(a(2))", "below(uint(a(2)))"},
+			changed:  "main.main",
+			added:    "main.below",
+			findings: "signature-changed:warning:main.below"},
+	}
+	for _, c := range cases {
+		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			files := edit(t, c.edit...)
+			opt := onlyMain
+			opt.ReadSource = func(path string) ([]byte, error) { return []byte(files[filepath.Base(path)]), nil }
+			d, err := Compare(sampleBase(t), sample.capture(t, files), opt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			expect(t, "changed", changed(d), c.changed)
+			expect(t, "added", inMain(d.new, d.Added), c.added)
+			expect(t, "removed", inMain(d.base, d.Removed), c.removed)
+			var findings []string
+			for _, f := range d.Findings {
+				findings = append(findings, fmt.Sprintf("%s:%s:%s", f.Code, f.Severity, f.Function))
+				if f.Message == "" || f.Advice == "" || f.Function != "" && !strings.Contains(f.Source, "main.go:") {
+					t.Errorf("a finding without a message, advice or source: %+v", f)
+				}
+			}
+			expect(t, "findings", strings.Join(findings, " "), c.findings)
+			for _, x := range d.Changed {
+				if x.Why == "" {
+					t.Errorf("no reason why %s changed", d.new.Symbols[x.New].Name)
+				}
+			}
+		})
+	}
+}
+
+// onlyMain is what cmd/go says after an edit of package main.
+var onlyMain = Options{Differs: func(pkg string) bool { return pkg == "main" }}
+
+func expect(t *testing.T, what, got, want string) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: %q, want %q", what, got, want)
+	}
+}
+
+// changed lists new<-old, or just the name if it is the same.
+func changed(d *Diff) string {
+	var names []string
+	for _, c := range d.Changed {
+		name, old := d.new.Symbols[c.New].Name, d.base.Symbols[c.Base].Name
+		if old != name {
+			name += "<-" + old
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, " ")
+}
+
+func inMain(o *Object, fns []int) string {
+	var names []string
+	for _, fn := range fns {
+		if name := o.Symbols[fn].Name; PackageOf(name) == "main" {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, " ")
+}

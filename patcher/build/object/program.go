@@ -1,0 +1,46 @@
+package object
+
+import (
+	"debug/dwarf"
+	"fmt"
+)
+
+// programDebug is what the DWARF says of the packages that differ.
+type programDebug struct {
+	info  *debugInfo
+	funcs map[string]*funcDebug   // by symbol name
+	vars  map[string]dwarf.Offset // of their type, by symbol name
+	files map[string][]string     // source files by package
+	types map[string]namedType
+}
+
+// readProgramDebug reads it for the packages that are wanted.
+func readProgramDebug(o *Object, wanted func(pkg string) bool) (*programDebug, error) {
+	info, err := o.debugInfo()
+	if err != nil {
+		return nil, err
+	}
+	units, err := info.units()
+	if err != nil {
+		return nil, err
+	}
+	p := &programDebug{info: info, funcs: map[string]*funcDebug{}, vars: map[string]dwarf.Offset{}, files: map[string][]string{}}
+	for _, u := range units {
+		if !wanted(u.pkg) {
+			continue
+		}
+		if err := info.readUnit(u, p); err != nil {
+			return nil, fmt.Errorf("DWARF of package %s: %w", u.pkg, err)
+		}
+	}
+	p.types, err = info.namedTypes(units, func(name string) bool { return wanted(PackageOf(name)) })
+	return p, err
+}
+
+// function returns what is known of a function, by its symbol; nil if nothing.
+func (p *programDebug) function(name string) *funcDebug {
+	if p == nil {
+		return nil
+	}
+	return p.funcs[name]
+}

@@ -1,0 +1,113 @@
+// Package main has one of everything that an edit may touch.
+package main
+
+import (
+	"example.com/sample/sub"
+	"os"
+)
+
+type shape interface{ area() int }
+
+type square struct {
+	side int
+	Name string `json:"name"`
+}
+
+//go:noinline
+func (s *square) area() int { return s.side * s.side }
+
+var shapes []shape
+
+//go:noinline
+func total(list []shape) (n int) {
+	for _, s := range list {
+		n += s.area()
+	}
+	return n
+}
+
+type box[T any] struct{ v T }
+
+//go:noinline
+func (b *box[T]) get() T { return b.v }
+
+const limit = 10
+
+var counter int
+var limits = []string{"low", "middle", "high"}
+var started = sub.Clock()
+
+//go:noinline
+func largest[T int | string](list []T) (m T) {
+	for _, v := range list {
+		if v > m {
+			m = v
+		}
+	}
+	return m
+}
+
+//go:noinline
+func greet(name string) string {
+	counter++
+	return "hello, dear " + name
+}
+
+func double(n int) int { return 2 * n }
+
+func nameless(_ int, s string, _ bool) (int, error) { return len(s), nil }
+
+//go:noinline
+func useDouble(n int) int { return double(n) + 1 }
+
+//go:noinline
+func classify(v any) string {
+	switch v := v.(type) {
+	case int:
+		return "int"
+	case string:
+		return v
+	}
+	return "other"
+}
+
+//go:noinline
+func adder(n int) func(int) int {
+	total := 0
+	return func(k int) int {
+		total += k + n
+		return total
+	}
+}
+
+//go:noinline
+func pair(a, b string) (func() string, func() string) {
+	return func() string { return "first " + a }, func() string { return "second " + b }
+}
+
+//go:noinline
+func below(n int) bool { return n < limit }
+
+//go:noinline
+func calls(v any) any { return v }
+
+const text = "prefix and suffix"
+
+//go:noinline
+func whole() string { return text }
+
+//go:noinline
+func sliced() string { return text[7:] }
+
+func init() { counter = 1 }
+
+func main() {
+	a := adder(len(os.Args))
+	f, g := pair("x", "y")
+	shapes = append(shapes, &square{side: a(1)})
+	b := box[string]{greet("you")}
+	println(total(shapes), b.get(), classify(calls(shapes[0])), useDouble(3), below(a(2)), f(), g(), largest(limits), largest([]int{1}), started, sub.Text())
+	println(whole(), sliced())
+	println(nameless(1, os.Args[0], true))
+	go func() { println("background") }()
+}

@@ -1,0 +1,306 @@
+package object
+
+import (
+	"cmp"
+	"debug/dwarf"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Attributes of Go's own: cmd/internal/dwarf/dwarf_defs.go.
+const (
+	attrGoKey           = dwarf.Attr(0x2901)
+	attrGoElem          = dwarf.Attr(0x2902)
+	attrGoRuntimeType   = dwarf.Attr(0x2904)
+	attrGoDictIndex     = dwarf.Attr(0x2906)
+	attrGoClosureOffset = dwarf.Attr(0x2907)
+)
+
+// unit is a compile unit of the DWARF: a package's Go code. The types of the
+// whole program are in one of package runtime.
+type unit struct {
+	pkg        string
+	start, end dwarf.Offset // of its entries
+}
+
+// units lists the compile units by walking their headers, which is much faster
+// than reading their entries.
+func (d *debugInfo) units() ([]unit, error) {
+	le := binary.LittleEndian
+	var units []unit
+	r := d.data.Reader()
+	for off := 0; off+12 <= len(d.info); {
+		size := int(le.Uint32(d.info[off:]))
+		head := 12
+		if version := le.Uint16(d.info[off+4:]); version < 5 {
+			head = 11
+		}
+		end := off + 4 + size
+		if size < head || end > len(d.info) {
+			return nil, malformed("DWARF unit at %#x", off)
+		}
+		u := unit{start: dwarf.Offset(off + head), end: dwarf.Offset(end)}
+		r.Seek(u.start)
+		e, err := r.Next()
+		if err != nil {
+			return nil, malformed("DWARF: %v", err)
+		}
+		if e != nil && e.Tag == dwarf.TagCompileUnit {
+			u.pkg, _ = e.Val(dwarf.AttrName).(string)
+			units = append(units, u)
+		}
+		off = end
+	}
+	return units, nil
+}
+
+// funcDebug is a function's interface with its callers.
+type funcDebug struct {
+	params   string     // types of parameters and results, in order
+	captured []variable // of a closure, as far as it is known
+}
+
+// variable is a captured variable. The name of one that is captured by
+// reference begins with &.
+type variable struct {
+	offset, size int64 // in the closure
+	name, typ    string
+}
+
+// readUnit adds the functions and variables of a package's unit to p.
+func (d *debugInfo) readUnit(u unit, p *programDebug) error {
+	r := d.data.Reader()
+	r.Seek(u.start)
+	cu, err := r.Next()
+	if err != nil {
+		return err
+	}
+	if lines, err := d.data.LineReader(cu); err == nil && lines != nil {
+		for _, f := range lines.Files() {
+			if f != nil {
+				p.files[u.pkg] = append(p.files[u.pkg], f.Name)
+			}
+		}
+	}
+	origins := map[dwarf.Offset]string{} // abstract functions
+	for {
+		e, err := r.Next()
+		if err != nil {
+			return err
+		}
+		if e == nil || e.Offset >= u.end {
+			return nil
+		}
+		switch e.Tag {
+		case dwarf.TagVariable:
+			name, _ := e.Val(dwarf.AttrName).(string)
+			if typ, ok := e.Val(dwarf.AttrType).(dwarf.Offset); ok && name != "" {
+				p.vars[name] = typ
+			}
+		case dwarf.TagSubprogram:
+			name, _ := e.Val(dwarf.AttrName).(string)
+			origin, concrete := e.Val(dwarf.AttrAbstractOrigin).(dwarf.Offset)
+			if concrete {
+				name = origins[origin]
+			} else {
+				origins[e.Offset] = name
+			}
+			f := &funcDebug{}
+			if e.Children {
+				if err := d.readFunction(r, f); err != nil {
+					return err
+				}
+			}
+			if concrete { // it repeats its origin's parameters, but adds captures
+				if known := p.funcs[name]; known != nil {
+					known.captured = f.captured
+				}
+				continue
+			}
+			p.funcs[name] = f
+		default:
+			r.SkipChildren()
+		}
+	}
+}
+
+// readFunction reads the children of a function's entry.
+func (d *debugInfo) readFunction(r *dwarf.Reader, f *funcDebug) error {
+	var params strings.Builder
+	seen := map[string]bool{} // a result that lives in two places is there twice
+	for {
+		e, err := r.Next()
+		if err != nil {
+			return err
+		}
+		if e == nil || e.Tag == 0 {
+			f.params = params.String()
+			slices.SortFunc(f.captured, func(a, b variable) int { return cmp.Compare(a.offset, b.offset) })
+			return nil
+		}
+		typ, _ := e.Val(dwarf.AttrType).(dwarf.Offset)
+		switch e.Tag {
+		case dwarf.TagFormalParameter:
+			name, _ := e.Val(dwarf.AttrName).(string)
+			if typ == 0 || seen[name] {
+				break
+			}
+			seen[name] = true
+			result, _ := e.Val(dwarf.AttrVarParam).(bool)
+			fmt.Fprintf(&params, "%v %s\n", result, d.typeName(typ))
+		case dwarf.TagVariable:
+			if off, ok := e.Val(attrGoClosureOffset).(int64); ok {
+				name, _ := e.Val(dwarf.AttrName).(string)
+				f.captured = append(f.captured, variable{off, d.typeSize(typ), name, d.typeName(typ)})
+			}
+		}
+		if e.Children {
+			r.SkipChildren()
+		}
+	}
+}
+
+// typeName returns the full link name of the type described at off, which
+// tells types apart but for a named type's definition.
+func (d *debugInfo) typeName(off dwarf.Offset) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if name, ok := d.names[off]; ok {
+		return name
+	}
+	name := "?"
+	r := d.data.Reader()
+	r.Seek(off)
+	if e, err := r.Next(); err == nil && e != nil {
+		if n, ok := e.Val(dwarf.AttrName).(string); ok {
+			name = n
+			if to, ok := e.Val(dwarf.AttrType).(dwarf.Offset); ok && e.Val(attrGoDictIndex) != nil {
+				// A type parameter: what it stands for tells.
+				r.Seek(to)
+				if e, err := r.Next(); err == nil && e != nil {
+					name, _ = e.Val(dwarf.AttrName).(string)
+				}
+			}
+		} else if to, ok := e.Val(dwarf.AttrType).(dwarf.Offset); ok && e.Tag == dwarf.TagPointerType {
+			r.Seek(to)
+			if e, err := r.Next(); err == nil && e != nil {
+				n, _ := e.Val(dwarf.AttrName).(string)
+				name = "*" + n
+			}
+		}
+	}
+	d.names[off] = name
+	return name
+}
+
+// typeSize returns the size in bytes of the type described at off, 0 if it is
+// not known.
+func (d *debugInfo) typeSize(off dwarf.Offset) int64 {
+	r := d.data.Reader()
+	for range 8 { // typedefs of typedefs
+		r.Seek(off)
+		e, err := r.Next()
+		if err != nil || e == nil {
+			return 0
+		}
+		if size, ok := e.Val(dwarf.AttrByteSize).(int64); ok {
+			return size
+		}
+		to, ok := e.Val(dwarf.AttrType).(dwarf.Offset)
+		if e.Tag != dwarf.TagTypedef || !ok {
+			return 8 // a pointer, map, channel or function
+		}
+		off = to
+	}
+	return 0
+}
+
+// namedType is a named type's definition: its layout, and the names in it.
+type namedType struct {
+	layout     string
+	descriptor uint64 // address of its type descriptor, 0 if it has none
+}
+
+// namedTypes reads the definitions of the named types that want wants. Types
+// in functions are left out: their names are numbered by their order.
+func (d *debugInfo) namedTypes(units []unit, want func(name string) bool) (map[string]namedType, error) {
+	types := map[string]namedType{}
+	for _, u := range units {
+		if u.pkg != "runtime" {
+			continue
+		}
+		r := d.data.Reader()
+		r.Seek(u.start)
+		if _, err := r.Next(); err != nil {
+			return nil, err
+		}
+		for {
+			e, err := r.Next()
+			if err != nil {
+				return nil, err
+			}
+			if e == nil || e.Offset >= u.end {
+				break
+			}
+			if name, ok := e.Val(dwarf.AttrName).(string); ok && e.Tag == dwarf.TagTypedef && e.Val(attrGoRuntimeType) == nil &&
+				!strings.Contains(name, "·") && want(name) {
+				if types[name], err = d.definition(e.Val(dwarf.AttrType)); err != nil {
+					return nil, fmt.Errorf("DWARF of type %s: %w", name, err)
+				}
+			}
+			if e.Children {
+				r.SkipChildren()
+			}
+		}
+	}
+	return types, nil
+}
+
+// definition describes the type at an offset one level deep: the types in it
+// stand for themselves by their names.
+func (d *debugInfo) definition(at any) (t namedType, err error) {
+	off, ok := at.(dwarf.Offset)
+	if !ok {
+		return t, nil
+	}
+	r := d.data.Reader()
+	r.Seek(off)
+	e, err := r.Next()
+	if err != nil || e == nil {
+		return t, err
+	}
+	var layout strings.Builder
+	size, _ := e.Val(dwarf.AttrByteSize).(int64)
+	fmt.Fprintf(&layout, "%v %d", e.Tag, size)
+	t.descriptor, _ = e.Val(attrGoRuntimeType).(uint64)
+	for _, a := range []dwarf.Attr{dwarf.AttrEncoding, dwarf.AttrCount} {
+		if v := e.Val(a); v != nil {
+			fmt.Fprintf(&layout, " %v", v)
+		}
+	}
+	for _, a := range []dwarf.Attr{dwarf.AttrType, attrGoKey, attrGoElem} {
+		if to, ok := e.Val(a).(dwarf.Offset); ok {
+			fmt.Fprintf(&layout, " %s", d.typeName(to))
+		}
+	}
+	for e.Children {
+		m, err := r.Next()
+		if err != nil {
+			return t, err
+		}
+		if m == nil || m.Tag == 0 {
+			break
+		}
+		typ, _ := m.Val(dwarf.AttrType).(dwarf.Offset)
+		at, _ := m.Val(dwarf.AttrDataMemberLoc).(int64)
+		count, _ := m.Val(dwarf.AttrCount).(int64)
+		fmt.Fprintf(&layout, "; %d %s %d", at, d.typeName(typ), count)
+		if m.Children {
+			r.SkipChildren()
+		}
+	}
+	t.layout = layout.String()
+	return t, nil
+}
