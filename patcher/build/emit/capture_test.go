@@ -1,0 +1,188 @@
+package emit
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/darn-dev/darn/patcher/build/object"
+	"github.com/darn-dev/darn/patcher/exe"
+)
+
+// captureEnv, if set, makes the test binary play go build's -toolexec and the
+// linker's -extld, and holds nothing else.
+const captureEnv = "DARN_EMIT_TEST_CAPTURE"
+
+var scratch string // a folder for the run
+
+func TestMain(m *testing.M) {
+	if os.Getenv(captureEnv) != "" {
+		if err := playTool(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(func() int {
+		var err error
+		if scratch, err = os.MkdirTemp("", "emit-test"); err != nil {
+			panic(err)
+		}
+		defer func() { _ = os.RemoveAll(scratch) }()
+		return m.Run()
+	}())
+}
+
+// playTool runs a tool of the toolchain, as it is but for the linker, which is
+// told to leave the linking to us; then, in place of gcc, keeps the object.
+func playTool(args []string) error {
+	if strings.HasPrefix(args[0], "-") { // called as -extld
+		out, object := "", ""
+		for i, a := range args {
+			if a == "-o" {
+				out = args[i+1]
+			}
+			if filepath.Base(a) == "go.o" {
+				object = a
+			}
+		}
+		if object == "" {
+			return nil // the linker tries which options there are
+		}
+		data, err := os.ReadFile(object)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(out, data, 0o644)
+	}
+	last := len(args) - 1
+	if filepath.Base(args[0]) == "link" && !strings.HasPrefix(args[1], "-V") {
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		args = append(args[:last:last], "-linkmode=external", "-extld="+self, args[last])
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	return cmd.Run()
+}
+
+// edit replaces text in a file of the program.
+type edit struct{ file, old, new string }
+
+// program is testdata/app built in some way.
+type program struct {
+	flags, env []string
+
+	once   sync.Once
+	target string
+	base   string
+}
+
+var (
+	plain    = &program{}
+	noInline = &program{flags: []string{"-gcflags=all=-N -l"}}
+	pie      = &program{flags: []string{"-buildmode=pie"}}
+	pureGo   = &program{env: []string{"CGO_ENABLED=0"}}
+)
+
+const appDir = "testdata/app"
+
+// build runs go build with edits and returns the output's path.
+func (p *program) build(t testing.TB, edits []edit, flags ...string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(scratch, "build")
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := map[string]string{}
+	for _, e := range edits {
+		path, err := filepath.Abs(filepath.Join(appDir, e.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := content[path]; !ok {
+			data, err := os.ReadFile(path)
+			if err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+			content[path] = string(data)
+		}
+		if !strings.Contains(content[path], e.old) {
+			t.Fatalf("%s does not contain %q", e.file, e.old)
+		}
+		if e.old == "" {
+			content[path] += e.new
+		} else {
+			content[path] = strings.Replace(content[path], e.old, e.new, 1)
+		}
+	}
+	replace := map[string]string{}
+	for path, text := range content {
+		replace[path] = filepath.Join(dir, fmt.Sprintf("%d_%s", len(replace), filepath.Base(path)))
+		if err := os.WriteFile(replace[path], []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlayFile, out := filepath.Join(dir, "overlay.json"), filepath.Join(dir, "app")
+	if err := os.WriteFile(overlayFile, overlay, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	args := append([]string{"build", "-buildvcs=false", "-overlay=" + overlayFile, "-o", out}, p.flags...)
+	cmd := exec.Command("go", append(append(args, flags...), ".")...)
+	cmd.Dir = appDir
+	cmd.Env = append(append(os.Environ(), captureEnv+"=1", "GOWORK=off"), p.env...)
+	if output, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", cmd.Args, err, output)
+	}
+	return out
+}
+
+// capture builds the program with edits and returns the object's path.
+func (p *program) capture(t testing.TB, edits []edit) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.build(t, edits, "-toolexec="+self)
+}
+
+// input makes what Emit takes for an edit.
+func (p *program) input(t testing.TB, edits ...edit) Input {
+	t.Helper()
+	p.once.Do(func() { p.target, p.base = p.build(t, nil), p.capture(t, nil) })
+	open := func(path string) *object.Object {
+		o, err := object.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = o.Close() })
+		return o
+	}
+	x, err := exe.Open(p.target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = x.Close() })
+	in := Input{Base: open(p.base), New: open(p.capture(t, edits)), Exe: x, Name: "test"}
+	if in.Match, err = object.MatchTarget(in.Base, x); err != nil {
+		t.Fatal(err)
+	}
+	if in.Diff, err = object.Compare(in.Base, in.New, object.Options{Differs: func(pkg string) bool {
+		return pkg == "main" || strings.HasPrefix(pkg, "app/")
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	return in
+}

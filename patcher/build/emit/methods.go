@@ -1,0 +1,206 @@
+package emit
+
+import (
+	"debug/elf"
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"github.com/darn-dev/darn/patcher/gotype"
+	"github.com/darn-dev/darn/patcher/module"
+)
+
+// functionAt decides whose the function at an offset from New's text is.
+func (b *builder) functionAt(off int64) (dest, error) {
+	p, _ := b.new.place(b.new.text + uint64(off))
+	sym, ok := b.New.SymbolAt(p)
+	if !ok || !b.New.IsFunction(sym) {
+		return dest{}, fmt.Errorf("no function at text offset %#x", off)
+	}
+	return b.function(sym)
+}
+
+// fillMethods finds the methods that the target's linker dropped because
+// nothing could call them, and New's kept because the patch can: their slots in
+// the target's types and itabs lead to runtime.unreachableMethod, and are to
+// be filled. It runs to a fixed point, since a method may bring new types.
+func (b *builder) fillMethods() error {
+	if err := b.fillTypes(); err != nil {
+		return err
+	}
+	if err := b.fillItabs(); err != nil {
+		return err
+	}
+	if err := b.drain(); err != nil {
+		return err
+	}
+	return b.seedItabs()
+}
+
+// fillTypes fills the slots in abi.Method.
+func (b *builder) fillTypes() error {
+	for _, x := range b.types.all {
+		if len(x.Methods) == 0 {
+			continue
+		}
+		y, err := b.types.inTarget(x)
+		if y == nil || err != nil {
+			continue // new, or changed and not used by the patch
+		}
+		for k := range x.Methods {
+			m := &x.Methods[k]
+			old := y.Method(m.PkgPath, m.Name)
+			if !m.Reached() || old == nil {
+				continue
+			}
+			at, err := b.address(old.Addr)
+			if err != nil {
+				return err
+			}
+			var raw [16]byte
+			if err := b.Exe.ReadAt(raw[:], at); err != nil {
+				return err
+			}
+			for _, slot := range []struct {
+				offset uint64
+				fn     int64
+			}{{gotype.IfnOffset, m.Ifn}, {gotype.TfnOffset, m.Tfn}} {
+				if int32(binary.LittleEndian.Uint32(raw[slot.offset:])) != -1 || slot.fn == -1 || slot.fn == 0 {
+					continue
+				}
+				if err := b.fill(at+slot.offset, 4, slot.fn); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// fillItabs fills the slots in the itabs that the target's linker made.
+func (b *builder) fillItabs() error {
+	for sym := range b.New.Symbols {
+		s := &b.New.Symbols[sym]
+		if s.Section == 0 || !strings.HasPrefix(s.Name, "go:itab.") {
+			continue
+		}
+		lo := b.new.symbol(sym)
+		t, errT := b.types.new.At(b.new.Pointer(lo + itabType))
+		i, errI := b.types.new.At(b.new.Pointer(lo + itabInter))
+		if errT != nil || errI != nil {
+			return fmt.Errorf("%s has no types", s.Name)
+		}
+		addr, ok := b.staticItab(t, i)
+		if !ok {
+			continue
+		}
+		x, _ := b.types.inTarget(t)
+		y, _ := b.types.inTarget(i)
+		oldLo := b.base.symbol(b.baseItabs[pair{x.Addr, y.Addr}])
+		for off := uint64(itabFun); off < s.Size; off += 8 {
+			r, o := b.new.pointerReloc(lo+off), b.base.pointerReloc(oldLo+off)
+			if r == nil || o == nil || b.Base.Symbols[o.Symbol].Name != unreachableMethod || b.New.Symbols[r.Symbol].Name == unreachableMethod {
+				continue
+			}
+			if err := b.fill(addr+off, 8, int64(b.new.addr(r.Target)-b.new.text)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// unreachableMethod is where the linker lets dropped methods lead.
+const unreachableMethod = "runtime.unreachableMethod"
+
+// fill asks for a slot of the target to be filled with New's function at an
+// offset from its text.
+func (b *builder) fill(addr uint64, size int, fn int64) error {
+	if b.filled[addr] {
+		return nil
+	}
+	b.filled[addr] = true
+	p, _ := b.new.place(b.new.text + uint64(fn))
+	sym, ok := b.New.SymbolAt(p)
+	if !ok || !b.New.IsFunction(sym) {
+		return fmt.Errorf("no function at text offset %#x", fn)
+	}
+	d, err := b.function(sym)
+	if err != nil {
+		return err
+	}
+	name := b.New.Symbols[sym].Name
+	if d.symbol >= 0 && b.out.Symbols[d.symbol].Name != name {
+		d = b.inModule(d, name)
+	}
+	if d.symbol < 0 {
+		name = b.functionName(d.addr)
+	}
+	b.goPart().Methods = append(b.goPart().Methods, module.MethodFill{Offset: int64(addr - b.Exe.TypesStart), Size: size, Symbol: name})
+	return nil
+}
+
+// seedItabs makes itabs for pairs of a target's type and an interface of the
+// patch that the runtime could not pair itself: it compares the methods' types,
+// and the target's linker dropped the method's type because the program had
+// none such.
+func (b *builder) seedItabs() error {
+	for n := 0; n < len(b.types.inter); n++ { // grows
+		i := b.types.inter[n]
+		for _, t := range b.types.all {
+			if t.Kind == gotype.Interface || len(t.Methods) < len(i.IMethods) || !b.dropped(t, i) {
+				continue
+			}
+			if _, err := b.types.bind(t); err != nil {
+				return err
+			}
+			if err := b.makeItab(t, i); err != nil {
+				return err
+			}
+			if err := b.drain(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// dropped tells whether t, a type of the target, has the methods of i, and the
+// target does not know the type of one of them.
+func (b *builder) dropped(t, i *gotype.Type) bool {
+	for k := range i.IMethods {
+		if m := method(t, &i.IMethods[k]); m == nil || m.Mtyp == 0 {
+			return false
+		}
+	}
+	y, err := b.types.inTarget(t)
+	if y == nil || err != nil {
+		return false
+	}
+	for k := range i.IMethods {
+		m := method(t, &i.IMethods[k])
+		if old := y.Method(m.PkgPath, m.Name); old != nil && old.Mtyp == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// label gives a place of the module a symbol.
+func (b *builder) label(name string, addr, size uint64) {
+	b.labels = append(b.labels, label{name, addr, size, elf.STT_OBJECT})
+}
+
+// label is a defined symbol, by where it comes from.
+type label struct {
+	name       string
+	addr, size uint64
+	typ        elf.SymType
+}
+
+// thunkName names a jump to a function of the target.
+type thunkName struct {
+	addr   uint64
+	name   string // of the function
+	symbol string // of the jump
+}
