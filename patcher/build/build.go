@@ -1,0 +1,323 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+
+	"github.com/darn-dev/darn/patcher/build/emit"
+	"github.com/darn-dev/darn/patcher/build/object"
+	"github.com/darn-dev/darn/patcher/exe"
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/module"
+)
+
+// Build makes a module from what the source is now, against what it was when
+// the target was built. It runs the go command in a process group of its own;
+// when ctx is done that is killed, and nothing but the user's build cache has
+// changed. A process that traces another must not call it: the tracer's wait
+// would reap the go command.
+//
+// Errors are Refusals, or what the go command or git said.
+func Build(ctx context.Context, o Options) (*Result, error) {
+	if o.Progress == nil {
+		o.Progress = func(string, int, int) {}
+	}
+	var err error
+	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
+		return nil, err
+	}
+	b := &builder{Options: o}
+	defer b.close()
+	if err := b.open(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.compile(ctx); err != nil {
+		return nil, err
+	}
+	m, findings, err := b.make(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	b.stage("writing the module")
+	path := o.Output
+	if path == "" {
+		path = b.program.name + ".so"
+	}
+	if err := m.WriteFile(path); err != nil {
+		return nil, err
+	}
+	return b.result(path, m, findings), nil
+}
+
+// builder is a run of Build.
+type builder struct {
+	Options
+	scratch  string // disposed of at the end
+	target   *exe.Executable
+	settings *settings
+	program  *program
+	base     *base
+
+	baseObject, newObject     *object.Object
+	basePackages, newPackages map[string]string
+	match                     *object.Match
+	diff                      *object.Diff
+
+	stages int
+}
+
+// stage tells Progress what comes next.
+func (b *builder) stage(words string) {
+	const all = 7
+	b.Progress(words, b.stages, all)
+	b.stages = min(b.stages+1, all)
+}
+
+func (b *builder) close() {
+	for _, o := range []*object.Object{b.baseObject, b.newObject} {
+		if o != nil {
+			o.Close()
+		}
+	}
+	if b.target != nil {
+		b.target.Close()
+	}
+	if b.scratch != "" {
+		os.RemoveAll(b.scratch)
+	}
+}
+
+// open reads the target and decides what to build.
+func (b *builder) open(ctx context.Context) (err error) {
+	b.stage("reading the target")
+	path := b.Target
+	if b.Pid != 0 {
+		path = fmt.Sprintf("/proc/%d/exe", b.Pid)
+	}
+	if b.target, err = exe.Open(path); err != nil {
+		return err
+	}
+	if b.settings, err = settingsOf(b.target.BuildInfo, isTest(b.target)); err != nil {
+		return err
+	}
+	if b.program, err = openProgram(ctx, &b.Options, b.settings); err != nil {
+		return err
+	}
+	b.base, err = chooseBase(ctx, &b.Options, b.settings, b.program.module, b.program.work)
+	if err != nil {
+		return err
+	}
+	b.scratch, err = os.MkdirTemp("", "darn-build-")
+	return err
+}
+
+// compile captures the new source and the base, and matches the base with the
+// target. The new source comes first: a mistake in it is then soon found.
+func (b *builder) compile(ctx context.Context) error {
+	cache := openBaseCache(b.target.GoBuildID, b.program.pkgDir, b.base.identity)
+	base, cached := cache.get()
+	matched := make(chan error, 1)
+	if cached {
+		go func() { matched <- b.takeBase(base) }()
+	}
+	err := b.captureNew(ctx, "new", b.program.overlay)
+	if cached {
+		if matchErr := <-matched; err == nil && matchErr != nil {
+			cache.drop() // damaged: build it again
+			cached = false
+		}
+	}
+	if err != nil || cached {
+		return err
+	}
+	if base, err = b.captureBase(ctx); err != nil {
+		return err
+	}
+	b.stage("comparing the base with the target")
+	if err := b.takeBase(base); err != nil {
+		return err
+	}
+	cache.put(base)
+	return nil
+}
+
+// takeBase opens the captured base and proves that it is what runs.
+func (b *builder) takeBase(c *captured) (err error) {
+	if b.baseObject != nil {
+		b.baseObject.Close()
+	}
+	if b.baseObject, err = object.Open(c.object()); err != nil {
+		return err
+	}
+	if b.basePackages, err = c.packages(); err != nil {
+		return err
+	}
+	b.match, err = object.MatchTarget(b.baseObject, b.target)
+	if r, ok := errors.AsType[*finding.Refusal](err); ok && finding.CodeOf(err) == finding.TextMismatch {
+		first := &r.Findings[0]
+		first.Message = fmt.Sprintf("%s; the base was %s", first.Message, b.base.words)
+		first.Advice = b.base.advice
+	}
+	return err
+}
+
+func (b *builder) captureBase(ctx context.Context) (*captured, error) {
+	b.stage("compiling the base")
+	files, dir := filepath.Join(b.scratch, "was"), filepath.Join(b.scratch, "base")
+	for _, dir := range []string{files, dir} {
+		if err := os.Mkdir(dir, 0o777); err != nil {
+			return nil, err
+		}
+	}
+	overlay, err := b.base.overlay(ctx, files)
+	if err != nil {
+		return nil, err
+	}
+	others, err := neighbours(ctx, b.program, b.base, overlay, files)
+	if err != nil {
+		return nil, err
+	}
+	if len(others) > 0 {
+		b.base.words += ", with HEAD of " + strings.Join(others, ", ")
+	}
+	c, err := b.program.capture(ctx, overlay, dir, b.compiling("compiling the base"))
+	if _, failed := errors.AsType[*commandError](err); failed {
+		return nil, fmt.Errorf("the base does not compile: it is %s; %s: %w", b.base.words, b.base.advice, err)
+	}
+	return c, err
+}
+
+// captureNew builds the new source into a folder of that name and opens what
+// comes of it.
+func (b *builder) captureNew(ctx context.Context, name string, overlay map[string]string) error {
+	b.stage("compiling the edit")
+	dir := filepath.Join(b.scratch, name)
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		return err
+	}
+	c, err := b.program.capture(ctx, overlay, dir, b.compiling("compiling the edit"))
+	if err != nil {
+		return err
+	}
+	if b.newObject != nil {
+		b.newObject.Close()
+	}
+	if b.newObject, err = object.Open(c.object()); err != nil {
+		return err
+	}
+	b.newPackages, err = c.packages()
+	return err
+}
+
+func (b *builder) compiling(words string) func(pkg string) {
+	n := 0
+	return func(pkg string) {
+		n++
+		b.Progress(words+": "+pkg, n, 0)
+	}
+}
+
+// compare finds what the edit changed.
+func (b *builder) compare() (err error) {
+	b.stage("comparing the edit with the base")
+	b.diff, err = object.Compare(b.baseObject, b.newObject, object.Options{
+		Differs:    func(pkg string) bool { return b.basePackages[pkg] != b.newPackages[pkg] },
+		ReadSource: b.readSource,
+	})
+	return err
+}
+
+// readSource reads a file of the new source by the path that the compiler
+// noted.
+func (b *builder) readSource(path string) ([]byte, error) {
+	if to, ok := b.program.overlay[path]; ok {
+		if to == "" {
+			return nil, os.ErrNotExist
+		}
+		path = to
+	}
+	return os.ReadFile(path)
+}
+
+// make compares and emits. A patch that brings packages to be initialised is
+// built once more, so that it does that.
+func (b *builder) make(ctx context.Context) (*module.Module, []finding.Finding, error) {
+	m, findings, err := b.emit()
+	if need, ok := errors.AsType[*emit.InitNeeded](err); ok {
+		if err := b.captureInitialising(ctx, need); err != nil {
+			return nil, nil, err
+		}
+		return b.emit()
+	}
+	return m, findings, err
+}
+
+func (b *builder) emit() (*module.Module, []finding.Finding, error) {
+	if err := b.compare(); err != nil {
+		return nil, nil, err
+	}
+	if b.diff.Refused() || len(b.diff.Changed) == 0 {
+		return nil, nil, refusal(b.diff)
+	}
+	b.stage("making the module")
+	name := strings.TrimSuffix(filepath.Base(b.Output), filepath.Ext(b.Output))
+	if b.Output == "" {
+		name = b.program.name
+	}
+	m, found, err := emit.Emit(emit.Input{
+		Base: b.baseObject, New: b.newObject, Diff: b.diff, Match: b.match, Exe: b.target,
+		Name: name, Description: b.Description, Debug: true,
+		Origin: module.Origin{Base: b.base.words, New: b.Dir, Builder: builderVersion()},
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return m, found, nil
+}
+
+// refusal puts the findings that refuse first. A diff without any has no
+// function to replace: that is what it is refused for, then.
+func refusal(d *object.Diff) error {
+	r := &finding.Refusal{}
+	refused := d.Refused()
+	for _, f := range d.Findings {
+		if f.Severity == finding.Error || !refused && f.Code == finding.NoChange {
+			f.Severity = finding.Error
+			r.Findings = append(r.Findings, f)
+		}
+	}
+	for _, f := range d.Findings {
+		if f.Severity != finding.Error && (refused || f.Code != finding.NoChange) {
+			r.Findings = append(r.Findings, f)
+		}
+	}
+	return r
+}
+
+func (b *builder) result(path string, m *module.Module, findings []finding.Finding) *Result {
+	r := &Result{Path: path, ID: m.ID(), Name: m.Manifest.Name, Base: b.base.words, Findings: append(b.base.findings, findings...)}
+	why := map[string]string{}
+	for _, c := range b.diff.Changed {
+		why[b.newObject.Symbols[c.New].Name] = c.Why
+	}
+	for _, f := range m.Manifest.Functions {
+		r.Functions = append(r.Functions, Function{Name: f.Symbol, Source: f.Source, Why: why[f.New]})
+	}
+	return r
+}
+
+// builderVersion is the version of this program, for people.
+func builderVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return "darn " + info.Main.Version
+	}
+	return "darn"
+}

@@ -1,0 +1,56 @@
+// Package build makes a patch module from an edit of a Go program's source.
+//
+// The program's main package is compiled twice with the stock toolchain, the
+// target's own flags and the user's build cache: as the target was built from
+// (the base) and as the source is now (the new). From each build the linker's
+// relocatable object is captured. The base is proven to be what runs by
+// comparing it with the target's text; the functions that differ between base
+// and new go into the module.
+package build
+
+import "github.com/darn-dev/darn/patcher/finding"
+
+// Options says what to build.
+type Options struct {
+	// Package is the program's main package, as "go build" takes it. "" is the
+	// package that the target's build information names.
+	Package string
+	// Dir is the directory that the go command runs in; "" is the current one.
+	Dir string
+	// Base is the source that the target was built from: a git revision, or a
+	// folder that holds a copy of the whole tree. "" is the revision in the
+	// target's build information if the repository has it, or else HEAD.
+	Base string
+	// Target is the path of the target's executable. Pid, if not 0, is a
+	// process whose executable is meant instead.
+	Target string
+	Pid    int
+	// Overlay is a JSON file as for "go build -overlay"; it applies to the new
+	// source only. "" is none.
+	Overlay string
+	// Output is the path of the module to write; "" is NAME.so in the current
+	// directory, where NAME is the program's.
+	Output string
+	// Description goes into the module's manifest, for people.
+	Description string
+	// Progress, if not nil, is told what is being done: a stage in words, and
+	// how much of it is done. total is 0 where it isn't known.
+	Progress func(stage string, done, total int)
+}
+
+// Result is a module that was built.
+type Result struct {
+	Path      string            `json:"path"`
+	ID        string            `json:"id"`
+	Name      string            `json:"name"`
+	Base      string            `json:"base"` // in words
+	Functions []Function        `json:"functions"`
+	Findings  []finding.Finding `json:"findings,omitempty"`
+}
+
+// Function is a function that the module replaces.
+type Function struct {
+	Name   string `json:"name"`
+	Source string `json:"source,omitempty"` // file:line
+	Why    string `json:"why,omitempty"`    // the first difference, in words
+}
