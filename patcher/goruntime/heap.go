@@ -1,0 +1,72 @@
+package goruntime
+
+const (
+	// heapPage is the runtime's own page, in bytes (pageSize, the same since
+	// Go 1.4).
+	heapPage = 8192
+	// spanInUse is mSpanInUse: a span of objects, neither free nor used by the
+	// runtime itself (for stacks).
+	spanInUse = 1
+	// addressBits: the arenas are numbered from -1<<47 up (arenaBaseOffset on
+	// amd64).
+	arenaBase = 1 << 47
+)
+
+// heap finds objects on the heap of a halted target.
+type heap struct {
+	s      *snapshot
+	arenas uint64 // address of the array of *heapArena
+}
+
+func (s *snapshot) heap() *heap { return &heap{s, s.u64(s.r.arenas)} }
+
+// object is a place on the heap.
+type object struct {
+	start, size uint64
+	// noPointers: the collector does not look at it (spanClass.noscan).
+	noPointers bool
+}
+
+// arena returns the address of the heapArena that describes addr, 0 if addr is
+// not in one.
+func (h *heap) arena(addr uint64) uint64 {
+	index := (addr + arenaBase) / (h.s.r.layout.arena.pages * heapPage)
+	if h.arenas == 0 || index >= h.s.r.arenaCount {
+		return 0
+	}
+	return h.s.u64(h.arenas + 8*index)
+}
+
+// span returns the address of the mspan for an address in an arena.
+func (h *heap) span(arena, addr uint64) uint64 {
+	return h.s.u64(arena + h.s.r.layout.arena.spans + 8*(addr/heapPage%h.s.r.layout.arena.pages))
+}
+
+// object returns the object that holds addr. ok is false if none does: if the
+// slot or the whole span is free, or a stack.
+func (h *heap) object(addr uint64) (o object, ok bool) {
+	arena := h.arena(addr)
+	if arena == 0 {
+		return o, false
+	}
+	span := h.span(arena, addr)
+	l := &h.s.r.layout.span
+	if span == 0 || h.s.u8(span+l.state) != spanInUse {
+		return o, false
+	}
+	start, size := h.s.u64(span+l.start), h.s.u64(span+l.elem)
+	n := uint64(h.s.u16(span + l.count))
+	if addr < start || size == 0 || addr >= start+h.s.u64(span+l.pages)*heapPage {
+		return o, false
+	}
+	i := (addr - start) / size
+	if i >= n {
+		return o, false
+	}
+	// Below the index everything is taken; from there on a bit says it, set
+	// when the span was last swept.
+	if i >= uint64(h.s.u16(span+l.free)) && h.s.u8(h.s.u64(span+l.allocBits)+i/8)>>(i%8)&1 == 0 {
+		return o, false
+	}
+	return object{start: start + i*size, size: size, noPointers: h.s.u8(span+l.class)&1 != 0}, true
+}

@@ -1,0 +1,158 @@
+package goruntime
+
+import (
+	"fmt"
+
+	"github.com/darn-dev/darn/patcher/process"
+)
+
+// Positions returns where threads and goroutines of a halted target are or
+// will return to, as far as it lies in one of the ranges: if there is none,
+// nobody is there and nobody returns there. It never misses one. A dead word
+// on a stack whose frames can't be walked, as that of a running goroutine, may
+// be among what it finds; then let the target run a little, and look again.
+//
+// That threads' registers are not enough is a fact with a crash behind it: a
+// goroutine preempted by a signal keeps its program counter on its stack, at
+// any instruction.
+func (r *Runtime) Positions(h *process.Halt, ranges ...Range) ([]Holder, error) {
+	s, err := r.survey(h, signalReach)
+	if err != nil {
+		return nil, err
+	}
+	in := newSet(ranges)
+	found := s.registers(in)
+	for i := range s.stacks {
+		p := &s.stacks[i]
+		in.scan(p.words, func(at int) { found = append(found, s.onThreadStack(p, at)) })
+	}
+	err = s.frames(in, func(holder Holder) { found = append(found, holder) })
+	return found, err
+}
+
+// frames calls found for every goroutine that is in the set or returns there.
+func (s *survey) frames(in *set, found func(Holder)) error {
+	for i := range s.goroutines {
+		if g := &s.goroutines[i]; !g.Dead() && !g.onThread() && in.holds(g.PC) {
+			found(s.atPC(g))
+		}
+	}
+	return s.goroutineStacks(in, Range{}, func(p *part, at int, seen sighting) {
+		switch seen.use {
+		case returnPC:
+			found(s.returning(p, at))
+		case unsure:
+			found(s.onStack(p, at, seen.fn))
+		}
+	})
+}
+
+// goroutineStacks calls hit for every word on the goroutines' stacks that is
+// in the set, with what it is there; see snapshot.uses.
+func (s *survey) goroutineStacks(in *set, types Range, hit func(p *part, at int, seen sighting)) error {
+	walkable := make(map[*Goroutine]bool)
+	parts, err := s.readStacks(func(g *Goroutine) Range {
+		live, ok := s.live(g)
+		walkable[g] = ok
+		return live
+	})
+	if err != nil {
+		return err
+	}
+	for i := range parts {
+		p := &parts[i]
+		var hits []int
+		in.scan(p.words, func(at int) { hits = append(hits, at) })
+		if len(hits) == 0 {
+			continue
+		}
+		for k, seen := range s.snapshot.uses(p.g, p.Start, p.words, walkable[p.g], hits, types) {
+			hit(p, hits[k], seen)
+		}
+	}
+	return nil
+}
+
+// registers returns the threads' registers that lie in the set.
+func (s *survey) registers(in *set) []Holder {
+	var found []Holder
+	for i := range s.threads {
+		t := &s.threads[i]
+		if in.holds(t.PC) {
+			found = append(found, Holder{Thread: t.ID, Value: t.PC, Frame: true,
+				Where: fmt.Sprintf("thread %d%s is in %s", t.ID, s.running(t.ID), s.snapshot.nameAt(t.PC))})
+		}
+		for _, w := range t.Regs {
+			if in.holds(w) {
+				found = append(found, Holder{Thread: t.ID, Value: w,
+					Where: fmt.Sprintf("thread %d%s has %s in a register", t.ID, s.running(t.ID), s.snapshot.describe(w))})
+			}
+		}
+	}
+	return found
+}
+
+// running says what a thread runs, in brackets.
+func (s *survey) running(id int) string {
+	if g := s.current(id); g != nil {
+		return fmt.Sprintf(" (%v)", g)
+	}
+	return ""
+}
+
+// atPC is a goroutine that goes on in the set.
+func (s *survey) atPC(g *Goroutine) Holder {
+	return Holder{Goroutine: g.ID, Thread: g.Thread, Value: g.PC, Frame: true,
+		Where: fmt.Sprintf("%v is in %s", g, s.snapshot.nameAt(g.PC))}
+}
+
+// onThreadStack is a word on a thread's own stack.
+func (s *survey) onThreadStack(p *part, at int) Holder {
+	return Holder{Thread: p.thread, Value: p.words[at], At: p.Start + 8*uint64(at),
+		Where: fmt.Sprintf("thread %d has %s on %s", p.thread, s.snapshot.describe(p.words[at]), p.what)}
+}
+
+// onStack is a word on a goroutine's stack; fn, if known, is the function
+// whose frame it is in.
+func (s *survey) onStack(p *part, at int, fn *function) Holder {
+	addr := p.Start + 8*uint64(at)
+	place := fmt.Sprintf("sp%+#x", int64(addr-p.g.SP))
+	if p.g.onThread() {
+		place = fmt.Sprintf("%#x of its stack", addr)
+	}
+	in := ""
+	if fn != nil {
+		in = " in " + s.snapshot.name(fn)
+	}
+	return Holder{Goroutine: p.g.ID, Thread: p.thread, Value: p.words[at], At: addr,
+		Where: fmt.Sprintf("%v%s has %s at %s", p.g, in, s.snapshot.describe(p.words[at]), place)}
+}
+
+// returning is a frame of a goroutine that does not run.
+func (s *survey) returning(p *part, at int) Holder {
+	return Holder{Goroutine: p.g.ID, Thread: p.thread, Value: p.words[at], At: p.Start + 8*uint64(at), Frame: true,
+		Where: fmt.Sprintf("%v is in %s", p.g, s.snapshot.nameAt(p.words[at]-1))}
+}
+
+// Frames counts, for each of the ranges, the frames of threads and goroutines
+// that are in it: calls that have not returned. The target must be halted. On
+// the stack of a goroutine that runs, a dead word may be counted too.
+func (r *Runtime) Frames(h *process.Halt, ranges ...Range) ([]int, error) {
+	s, err := r.survey(h, signalReach)
+	if err != nil {
+		return nil, err
+	}
+	counts := make([]int, len(ranges))
+	count := func(pc uint64) {
+		for i, r := range ranges {
+			if r.Holds(pc, 1) {
+				counts[i]++
+			}
+		}
+	}
+	for i := range s.threads {
+		count(s.threads[i].PC)
+	}
+	err = s.frames(newSet(ranges), func(holder Holder) { count(holder.Value) })
+	return counts, err
+}

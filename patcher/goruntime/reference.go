@@ -1,0 +1,333 @@
+package goruntime
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/darn-dev/darn/patcher/exe"
+	"github.com/darn-dev/darn/patcher/process"
+)
+
+// References returns who holds an address in a module, or in one of the
+// ledger's Retired blocks, that matters when their memory goes. The target
+// must be halted, and the module not yet unregistered: writes are what
+// Unregister returned, l what it left; words that these are about to change
+// don't count. Words that may be changed without harm (caches in the program's
+// own code) don't count either: cleanup is what must be written, together with
+// writes, to empty them.
+//
+// What counts is what lives: objects on the heap that are not free, variables,
+// registers, and of stacks what their frames still use. Call ForceGC before,
+// or garbage that the collector has not yet found counts too. Program counters
+// count only where execution will go on; elsewhere (profiles, recorded stacks)
+// they are numbers.
+func (r *Runtime) References(h *process.Halt, l *Ledger, m *Registration, writes []Write) (holders []Holder, cleanup []Write, err error) {
+	s, err := r.survey(h, 1<<40)
+	if err != nil {
+		return nil, nil, err
+	}
+	q := &query{survey: s, module: m}
+	if err := q.prepare(l, writes); err != nil {
+		return nil, nil, err
+	}
+	if err := q.threads(); err != nil {
+		return nil, nil, err
+	}
+	if err := q.stacks(); err != nil {
+		return nil, nil, err
+	}
+	if err := q.memory(); err != nil {
+		return nil, nil, err
+	}
+	return q.found, q.cleanup, nil
+}
+
+// query is one search for references.
+type query struct {
+	*survey
+	heap    *heap
+	module  *Registration
+	in      *set // what is looked for
+	text    Range
+	types   Range
+	entries map[uint64]bool // of the module's functions
+	skip    *set            // where is not looked
+	noPtr   *set            // variables without pointers
+	caches  []cacheHit
+
+	found   []Holder
+	cleanup []Write
+}
+
+// cacheHit is a word in a heap object without pointers: perhaps in a cache of
+// type assertions.
+type cacheHit struct {
+	object object
+	holder Holder
+}
+
+// prepare decides what to look for and where.
+func (q *query) prepare(l *Ledger, writes []Write) error {
+	r := q.r
+	q.heap = q.snapshot.heap()
+	d := q.snapshot.moduledata(q.module.Moduledata)
+	q.text, q.types = Range{Start: d.text, End: d.etext}, d.types
+	if d.nftab > maxSlice/8 {
+		return wrong("the module at %#x has a table of %d functions", q.module.Base, d.nftab)
+	}
+	ftab, err := r.words(d.ftab, d.nftab)
+	if err != nil {
+		return err
+	}
+	q.entries = make(map[uint64]bool, len(ftab))
+	for _, e := range ftab {
+		q.entries[d.text+e&0xffffffff] = true // functab.entryoff
+	}
+
+	looked := slices.Clone(q.module.Segments)
+	skip := []Range{q.module.Range()}
+	for _, b := range l.Retired {
+		looked = append(looked, b.Range())
+		skip = append(skip, b.Range())
+	}
+	skip = append(skip, l.List.Range(), l.Table.Range())
+	for _, w := range writes {
+		skip = append(skip, Range{Start: w.Addr, End: w.Addr + uint64(len(w.New))})
+	}
+	// An itab that the runtime has made of one of the module's types is outside
+	// the module, but as good as in it.
+	t, err := r.table()
+	if err != nil {
+		return err
+	}
+	infos, err := r.itabs(t.entries)
+	if err != nil {
+		return err
+	}
+	for i := range infos {
+		if info := &infos[i]; info.addr != 0 && q.module.owns(info) && !q.module.Range().Holds(info.addr, 1) {
+			tab := Range{Start: info.addr, End: info.addr + info.size()}
+			looked, skip = append(looked, tab), append(skip, tab)
+		}
+	}
+	// The table that the program started with is not looked at any more once
+	// the runtime has made a bigger one, and keeps its entries.
+	if t.addr != r.itabTableInit {
+		home, err := r.tableAt(r.itabTableInit)
+		if err != nil {
+			return err
+		}
+		skip = append(skip, Range{Start: home.addr, End: home.addr + r.layout.itabTable.entries + 8*uint64(len(home.old))})
+	}
+	// Where a goroutine started is a record; that it still runs is seen on its
+	// stack. A dead one's structure means nothing.
+	for i := range q.goroutines {
+		g := &q.goroutines[i]
+		at := g.Addr + r.layout.g.startPC
+		if skip = append(skip, Range{Start: at, End: at + 8}); g.Dead() {
+			skip = append(skip, Range{Start: g.Addr, End: g.Addr + r.layout.g.size})
+		}
+	}
+	// The write barrier's buffers are not emptied, only used from the start
+	// again; while the collector rests they hold nothing.
+	allp, err := r.words(r.allp, 2)
+	if err != nil {
+		return err
+	}
+	ps, err := r.words(allp[0], allp[1])
+	if err != nil {
+		return err
+	}
+	for _, p := range ps {
+		if at := p + r.layout.p.barrier; p != 0 {
+			skip = append(skip, Range{Start: at, End: at + r.layout.p.barrierSize})
+		}
+	}
+	// Threads' stacks outside Go's heap: their used parts are looked at by
+	// themselves. (Those on the heap are no objects.)
+	for i := range q.survey.threads {
+		t := &q.survey.threads[i]
+		if m := q.mapping(t.SP); m != nil && q.heap.arena(t.SP) == 0 {
+			skip = append(skip, Range{Start: m.Start, End: t.SP &^ 7})
+		}
+	}
+	for i := range q.machines {
+		g0 := &q.machines[i].g0
+		if g0.Stack.Start != 0 && q.heap.arena(g0.Stack.Start) == 0 {
+			skip = append(skip, g0.Stack)
+		}
+	}
+	for i := range q.survey.stacks {
+		skip = append(skip, q.survey.stacks[i].Range)
+	}
+	var noPtr []Range
+	for _, d := range q.snapshot.chain() {
+		noPtr = append(noPtr, d.noptrdata, d.noptrbss)
+	}
+	q.in, q.skip, q.noPtr = newSet(looked), newSet(skip), newSet(noPtr)
+	return nil
+}
+
+// threads looks at registers and at the threads' own stacks.
+func (q *query) threads() error {
+	q.found = append(q.found, q.registers(q.in)...)
+	for i := range q.survey.stacks {
+		p := &q.survey.stacks[i]
+		q.in.scan(p.words, func(at int) { q.found = append(q.found, q.onThreadStack(p, at)) })
+	}
+	return nil
+}
+
+// stacks looks at the goroutines.
+func (q *query) stacks() error {
+	for i := range q.goroutines {
+		g := &q.goroutines[i]
+		if g.Dead() {
+			continue
+		}
+		if !g.onThread() && q.in.holds(g.PC) {
+			q.found = append(q.found, q.atPC(g))
+		}
+		if q.in.holds(g.context) {
+			q.found = append(q.found, Holder{Goroutine: g.ID, Value: g.context,
+				Where: fmt.Sprintf("%v is about to call a closure at %#x", g, g.context)})
+		}
+	}
+	return q.goroutineStacks(q.in, q.types, func(p *part, at int, seen sighting) {
+		code := q.text.Holds(p.words[at], 1)
+		switch {
+		case seen.use == returnPC:
+			q.found = append(q.found, q.returning(p, at))
+		case seen.use == unsure || seen.use == live && !code:
+			q.found = append(q.found, q.onStack(p, at, seen.fn))
+		}
+	})
+}
+
+// memory looks at everything else that can be written.
+func (q *query) memory() error {
+	for i := range q.mappings {
+		m := &q.mappings[i]
+		if !strings.HasPrefix(m.Perms, "rw") || strings.HasPrefix(m.Path, "/dev/") && !strings.HasPrefix(m.Path, "/dev/zero") {
+			continue
+		}
+		if err := q.r.scanMemory(m, q.in, q.word); err != nil {
+			return fmt.Errorf("reading %#x to %#x: %w", m.Start, m.End, err)
+		}
+	}
+	return q.settleCaches()
+}
+
+// word judges a word in writable memory.
+func (q *query) word(addr, value uint64) {
+	if q.skip.holds(addr) {
+		return
+	}
+	code := q.text.Holds(value, 1)
+	if code && !q.entries[value] {
+		return // no function value: a recorded program counter
+	}
+	holder := Holder{Value: value, At: addr}
+	if q.heap.arena(addr) == 0 {
+		if q.noPtr.holds(addr) && !(q.types.Holds(value, 1) && value%8 == 0) {
+			return
+		}
+		holder.Where = q.variable(addr, value)
+		q.found = append(q.found, holder)
+		return
+	}
+	o, ok := q.heap.object(addr)
+	if !ok {
+		return
+	}
+	holder.Where = fmt.Sprintf("a heap object of %d bytes at %#x has %s", o.size, o.start, q.snapshot.describe(value))
+	if !o.noPointers || code && addr == o.start {
+		// The latter is a closure that captured no pointer.
+		q.found = append(q.found, holder)
+		return
+	}
+	if q.types.Holds(value, 1) && value%8 == 0 {
+		q.caches = append(q.caches, cacheHit{o, holder})
+	}
+}
+
+// variable describes a word outside the heap.
+func (q *query) variable(addr, value uint64) string {
+	if s, ok := q.r.symbolAt(addr); ok {
+		if off := addr - q.r.bias - s.Addr; off > 0 {
+			return fmt.Sprintf("variable %s+%#x has %s", s.Name, off, q.snapshot.describe(value))
+		}
+		return fmt.Sprintf("variable %s has %s", s.Name, q.snapshot.describe(value))
+	}
+	m := q.mapping(addr)
+	if m != nil && m.Path != "" {
+		return fmt.Sprintf("memory of %s at %#x has %s", m.Path, addr, q.snapshot.describe(value))
+	}
+	return fmt.Sprintf("memory at %#x has %s", addr, q.snapshot.describe(value))
+}
+
+// symbolAt returns the symbol of the program that holds addr.
+func (r *Runtime) symbolAt(addr uint64) (exe.Symbol, bool) {
+	if r.Symbols == nil {
+		x, err := exe.Open(r.path)
+		if err != nil {
+			return exe.Symbol{}, false
+		}
+		r.Symbols = x
+	}
+	return r.Symbols.SymbolAt(addr - r.bias)
+}
+
+// settleCaches decides about words in heap objects without pointers. The
+// compiler gives every type switch and assertion on interfaces a cache of
+// types that came by (abi.TypeAssert and abi.InterfaceSwitch, runtime
+// buildTypeAssertCache): such an object, to which a variable "..typeAssert.N"
+// leads. Emptying it costs the program nothing but a look into the table of
+// itabs.
+func (q *query) settleCaches() error {
+	if len(q.caches) == 0 {
+		return nil
+	}
+	slices.SortFunc(q.caches, func(a, b cacheHit) int { return cmp.Compare(a.object.start, b.object.start) })
+	var objects []Range
+	for _, c := range q.caches {
+		objects = append(objects, Range{Start: c.object.start, End: c.object.start + 1})
+	}
+	caches := make(map[uint64]bool) // objects that are one
+	in := newSet(objects)
+	emptied := make(map[uint64]bool)
+	for i := range q.mappings {
+		m := &q.mappings[i]
+		if !strings.HasPrefix(m.Perms, "rw") || q.heap.arena(m.Start) != 0 {
+			continue
+		}
+		err := q.r.scanMemory(m, in, func(addr, value uint64) {
+			s, ok := q.r.symbolAt(addr)
+			if !ok || s.Addr != addr-q.r.bias || emptied[addr] {
+				return
+			}
+			var empty uint64
+			switch {
+			case strings.Contains(s.Name, "..typeAssert."):
+				empty = q.r.emptyTypeAssert
+			case strings.Contains(s.Name, "..interfaceSwitch."):
+				empty = q.r.emptyInterfaceSwitch
+			}
+			if empty != 0 {
+				emptied[addr], caches[value] = true, true
+				q.cleanup = append(q.cleanup, change(addr, value, empty))
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, c := range q.caches {
+		if !caches[c.object.start] {
+			q.found = append(q.found, c.holder)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,431 @@
+package goruntime
+
+import (
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/darn-dev/darn/patcher/arena"
+	"github.com/darn-dev/darn/patcher/build"
+	"github.com/darn-dev/darn/patcher/exe"
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/internal/targettest"
+	"github.com/darn-dev/darn/patcher/link"
+	"github.com/darn-dev/darn/patcher/module"
+	"github.com/darn-dev/darn/patcher/process"
+)
+
+// names are the functions of runtime-modules that its modules replace, one
+// each.
+var names = []string{"first", "second", "third"}
+
+// modules are built once for all tests.
+var modules struct {
+	exe  string
+	list []*module.Module
+}
+
+// buildModules builds the program and, of edits of it, a module for each of
+// its functions. Each brings types and methods of its own, a package that the
+// program lacks, and so itabs and pruned methods.
+func buildModules(t testing.TB) {
+	t.Helper()
+	if modules.exe != "" {
+		return
+	}
+	source := filepath.Join(targettest.Root(t), "testdata", "targets", "runtime-modules")
+	old, err := os.ReadFile(filepath.Join(source, "main.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	base, dir := filepath.Join(t.TempDir(), "base"), filepath.Join(t.TempDir(), "edited")
+	for _, d := range []string{base, dir} {
+		if err := os.CopyFS(d, os.DirFS(source)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(d, "go.mod"), []byte("module runtime-modules\n\ngo 1.24\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// It must be built where it is edited, for the same paths.
+	program := targettest.Build(t, dir)
+	var list []*module.Module
+	for _, name := range names {
+		edited := strings.NewReplacer(
+			`fmt.Sprint("`+name+` ", n)`, `fmt.Sprint(boxed{n}, marshal(n))`,
+			"//go:noinline\nfunc "+name, strings.ReplaceAll(additions, "NAME", name)+"//go:noinline\nfunc "+name,
+			`"fmt"`, "\"encoding/xml\"\n\t\"fmt\"",
+		).Replace(string(old))
+		if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(edited), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out := filepath.Join(dir, name+".so")
+		if _, err := build.Build(t.Context(), build.Options{Dir: dir, Base: base, Target: program, Output: out}); err != nil {
+			t.Fatalf("building %s: %v", name, err)
+		}
+		m, err := module.Open(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, m)
+	}
+	modules.exe, modules.list = program, list
+}
+
+const additions = `type boxed struct{ n int }
+
+func (b boxed) String() string { return fmt.Sprintf("NAME anew %d", b.n) }
+
+var wrote []any
+
+func marshal(n int) string {
+	b, err := xml.Marshal(struct {
+		XMLName xml.Name
+		N       int
+	}{xml.Name{Local: "NAME"}, n})
+	wrote = append(wrote[:0], b, err, boxed{n})
+	return string(b)
+}
+
+`
+
+// host is a process that modules are loaded into.
+type host struct {
+	*subject
+	target *link.ProcessTarget
+	arena  *arena.Arena
+	ledger Ledger
+}
+
+func startHost(t testing.TB) *host {
+	t.Helper()
+	buildModules(t)
+	target := targettest.Start(t, targettest.Command{Path: modules.exe, Env: []string{"GOGC=1"}})
+	target.Get("/all")
+	p, err := process.Attach(target.Pid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := exe.Open(p.ExePath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &host{subject: &subject{Target: target, t: t, p: p}}
+	t.Cleanup(func() {
+		if err := errors.Join(p.Close(), x.Close()); err != nil {
+			t.Error(err)
+		}
+		target.MustLive()
+		target.Get("/gc")
+	})
+	if s.target, err = link.NewTarget(x, p, p.LoadBias()); err != nil {
+		t.Fatal(err)
+	}
+	text := s.target.Text()
+	if s.arena, err = arena.Plan(p, arena.Range{Start: text.Start, End: text.End}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.arena.Close() })
+	s.halt(func(h *process.Halt) (err error) {
+		if s.rt, err = Open(h); err != nil {
+			return err
+		}
+		return s.arena.Reserve(h)
+	})
+	s.target.FindItab = s.rt.Itab
+	return s
+}
+
+// alloc is an Alloc that maps what it gives.
+func (s *host) alloc(h *process.Halt) Alloc {
+	return func(size uint64) (uint64, error) {
+		size = (size + 4095) &^ 4095
+		addr, err := s.arena.Alloc(size)
+		if err != nil {
+			return 0, err
+		}
+		return addr, s.arena.Map(h, addr, size, unix.PROT_READ|unix.PROT_WRITE)
+	}
+}
+
+// quiet halts the target when its runtime is idle.
+func (s *host) quiet(fn func(h *process.Halt) error) {
+	s.t.Helper()
+	targettest.Eventually(s.t, "the runtime is idle", func() (idle bool) {
+		s.halt(func(h *process.Halt) (err error) {
+			if idle, err = s.rt.Idle(h); !idle || err != nil {
+				return err
+			}
+			return fn(h)
+		})
+		return idle
+	})
+}
+
+// load maps and registers a module.
+func (s *host) load(m *module.Module) (*link.Image, *Registration) {
+	s.t.Helper()
+	base, err := s.arena.Alloc(m.End())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	image, err := link.Bind(m, s.target, base)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, seg := range image.Segments {
+		copy(s.arena.View(seg.Addr, seg.Size), seg.Data)
+	}
+	var reg *Registration
+	s.quiet(func(h *process.Halt) error {
+		for _, seg := range image.Segments {
+			prot := unix.PROT_READ
+			if seg.Flags&elf.PF_X != 0 {
+				prot |= unix.PROT_EXEC
+			}
+			if seg.Flags&elf.PF_W != 0 {
+				prot |= unix.PROT_WRITE
+			}
+			if err := s.arena.Map(h, seg.Addr, seg.Size, prot); err != nil {
+				return err
+			}
+		}
+		var writes []Write
+		if reg, writes, err = s.rt.Register(h, &s.ledger, image, s.alloc(h)); err != nil {
+			return err
+		}
+		return link.Apply(s.p, writes)
+	})
+	return image, reg
+}
+
+// unload unregisters a module, if nobody refers to it, and unmaps it.
+func (s *host) unload(reg *Registration) {
+	s.t.Helper()
+	s.collect()
+	s.quiet(func(h *process.Halt) error {
+		writes, err := s.rt.Unregister(h, &s.ledger, reg, s.alloc(h))
+		if err != nil {
+			return err
+		}
+		holders, cleanup, err := s.rt.References(h, &s.ledger, reg, writes)
+		if err != nil {
+			return err
+		}
+		if len(holders) > 0 {
+			s.t.Errorf("it is held by\n%s", where(holders))
+		}
+		if err := link.Apply(s.p, append(writes, cleanup...)); err != nil {
+			return err
+		}
+		h.ClearCaches()
+		return s.arena.Unmap(h, reg.Base, reg.Size)
+	})
+	s.arena.Free(reg.Base, reg.Size)
+}
+
+// state is what Register changes in the runtime, read as bytes.
+func (s *host) state() []byte {
+	s.t.Helper()
+	var b bytes.Buffer
+	s.quiet(func(h *process.Halt) error {
+		b.Reset()
+		for _, addr := range []uint64{s.rt.modulesSlice, s.rt.lastmoduledata, s.rt.firstmoduledata + s.rt.layout.moduledata.next, s.rt.pinnedTypemaps, s.rt.itabTable} {
+			w, err := s.rt.word(addr)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(&b, "%#x ", w)
+		}
+		types := s.target.Types()
+		data := make([]byte, types.End-types.Start)
+		if err := s.p.ReadMemory(data, types.Start); err != nil {
+			return err
+		}
+		b.Write(data) // with the slots of pruned methods
+		return nil
+	})
+	return b.Bytes()
+}
+
+// permutations of three.
+var orders = [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}}
+
+func TestModulesComeAndGoInAnyOrder(t *testing.T) {
+	s := startHost(t)
+	before := s.state()
+	known := func(image *link.Image, want string) {
+		t.Helper()
+		if got := s.Get(fmt.Sprintf("/name?%x", image.Functions[0].New)); got != want {
+			t.Errorf("the runtime says that %#x is in %s, want %s", image.Functions[0].New, got, want)
+		}
+	}
+	for _, order := range orders {
+		t.Run(fmt.Sprint(order), func(t *testing.T) {
+			var images []*link.Image
+			var regs []*Registration
+			for i, m := range modules.list {
+				image, reg := s.load(m)
+				images, regs = append(images, image), append(regs, reg)
+				known(image, "main."+names[i])
+				s.Get("/gc")
+			}
+			if len(regs[0].Fills) == 0 {
+				t.Error("the module fills no pruned method")
+			}
+			gone := map[int]bool{}
+			for _, i := range order {
+				s.unload(regs[i])
+				gone[i] = true
+				for j, image := range images {
+					if gone[j] {
+						known(image, "none")
+					} else {
+						known(image, "main."+names[j])
+					}
+				}
+				s.Get("/gc")
+				s.Get("/all")
+			}
+			if !bytes.Equal(s.state(), before) {
+				t.Error("the runtime is not as it was")
+			}
+			if len(s.ledger.Modules) != 0 || s.ledger.List != (Block{}) || s.ledger.Table != (Block{}) {
+				t.Errorf("the ledger says %+v", s.ledger)
+			}
+			s.ledger.Retired = nil
+		})
+	}
+}
+
+func TestRegisterIsUndone(t *testing.T) {
+	s := startHost(t)
+	before := s.state()
+	m := modules.list[0]
+	base, err := s.arena.Alloc(m.End())
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := link.Bind(m, s.target, base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.quiet(func(h *process.Halt) error {
+		var l Ledger
+		_, writes, err := s.rt.Register(h, &l, image, s.alloc(h))
+		if err != nil {
+			return err
+		}
+		for n := range writes {
+			// The last one does not find what it expects.
+			broken := append([]Write(nil), writes[:n+1]...)
+			if len(broken[n].Old) == 0 {
+				continue
+			}
+			broken[n].Old = bytes.Repeat([]byte{0x5a}, len(broken[n].Old))
+			err := link.Apply(s.p, broken)
+			if finding.CodeOf(err) != finding.TextMismatch || !strings.Contains(err.Error(), "instead of 5a 5a") {
+				t.Errorf("got %v", err)
+			}
+		}
+		return nil
+	})
+	if !bytes.Equal(s.state(), before) {
+		t.Error("the runtime is not as it was")
+	}
+}
+
+func TestRegisterRefuses(t *testing.T) {
+	s := startHost(t)
+	m := modules.list[0]
+	base, err := s.arena.Alloc(m.End())
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := link.Bind(m, s.target, base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(name string, code finding.Code, says string, alter func(h *process.Halt, image *link.Image) (restore func())) {
+		t.Run(name, func(t *testing.T) {
+			s.quiet(func(h *process.Halt) error {
+				altered := *image
+				restore := alter(h, &altered)
+				defer restore()
+				var l Ledger
+				_, _, err := s.rt.Register(h, &l, &altered, s.alloc(h))
+				if finding.CodeOf(err) != code || !strings.Contains(err.Error(), says) {
+					t.Errorf("got %v", err)
+				}
+				t.Log(err)
+				return nil
+			})
+		})
+	}
+	poke := func(addr, value uint64) (restore func()) {
+		old, err := s.rt.word(addr)
+		if err == nil {
+			err = s.p.WriteMemory(addr, bytesOf(value))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return func() {
+			if err := s.p.WriteMemory(addr, bytesOf(old)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	refused("another runtime", finding.ModuleMalformed, "its moduledata has 8 bytes", func(h *process.Halt, i *link.Image) func() {
+		i.ModuledataSize = 8
+		return func() {}
+	})
+	refused("plugins", finding.UnsupportedTarget, "has loaded plugins", func(h *process.Halt, i *link.Image) func() {
+		return poke(s.rt.pinnedTypemaps+8, 1)
+	})
+	refused("a chain that goes on", finding.TextMismatch, "its last module is followed by one at 0x1234", func(h *process.Halt, i *link.Image) func() {
+		return poke(s.rt.firstmoduledata+s.rt.layout.moduledata.next, 0x1234)
+	})
+	refused("a slot that something else has filled", finding.TextMismatch, "the method slot at", func(h *process.Halt, i *link.Image) func() {
+		i.Fills = append([]Write(nil), i.Fills...)
+		i.Fills[0].Old = bytes.Repeat([]byte{7}, len(i.Fills[0].Old))
+		return func() {}
+	})
+}
+
+func TestSoakOfModules(t *testing.T) {
+	s := startHost(t)
+	stop := make(chan bool)
+	done := make(chan error)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+				s.Get("/all")
+				s.Get("/gc")
+			}
+		}
+	}()
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+		_, a := s.load(modules.list[0])
+		_, b := s.load(modules.list[1])
+		s.unload(a)
+		s.unload(b)
+		s.ledger.Retired = nil
+	}
+	close(stop)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
