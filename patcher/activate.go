@@ -1,0 +1,240 @@
+package patcher
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/goruntime"
+	"github.com/darn-dev/darn/patcher/process"
+	"github.com/darn-dev/darn/patcher/redirect"
+)
+
+// Activate switches the patch on: from then on calls of its functions run the
+// new code, in all threads from the same instant. The first time the entries
+// are redirected under a halt; after that, and if no function of the patch
+// needs a direct redirect, it is one store without a halt.
+//
+// It may be called whether the target runs or is stopped. Refused with
+// not-loaded, wrong-state, in-use (a goroutine stays in bytes that have to
+// change), text-mismatch, target-exited or busy.
+func (e *Engine) Activate(ctx context.Context, id string, opts ActivateOptions) (*Patch, *Receipt, error) {
+	if opts.Consistency != "" && opts.Consistency != "immediate" {
+		return nil, nil, finding.Refuse(finding.WrongState,
+			fmt.Sprintf("consistency %q is not supported", opts.Consistency), "use immediate")
+	}
+	return e.toggle(ctx, OpActivate, id)
+}
+
+// Deactivate switches the patch off: from then on calls of its functions run
+// what they ran before it. Calls that are in the new code finish there. It
+// needs no halt unless a function of the patch has a direct redirect.
+//
+// It may be called whether the target runs or is stopped. Refused with
+// not-loaded, wrong-state, in-use, text-mismatch, target-exited or busy.
+func (e *Engine) Deactivate(ctx context.Context, id string) (*Patch, *Receipt, error) {
+	return e.toggle(ctx, OpDeactivate, id)
+}
+
+func (e *Engine) toggle(ctx context.Context, op Operation, id string) (*Patch, *Receipt, error) {
+	end, err := e.begin(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer end()
+	start, halts := time.Now(), e.p.Measure()
+	p, err := e.reg.patch(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	to, err := e.state(p).next(op, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := e.alive(); err != nil {
+		return nil, nil, err
+	}
+	if err := e.switchTo(ctx, op, p, to == Active); err != nil {
+		return nil, nil, err
+	}
+	p, _ = e.reg.patch(id)
+	r := newReceipt(op, start, halts())
+	r.Encodings = map[string]int{}
+	for _, f := range p.Functions {
+		r.Encodings[string(f.Encoding)]++
+	}
+	return e.describe(p), r, nil
+}
+
+// switchTo sets the switch of p, after or with the writes to entries that
+// the new state needs.
+func (e *Engine) switchTo(ctx context.Context, op Operation, p *patchRecord, on bool) error {
+	t := e.transit(op, p.ID)
+	p, _ = t.reg.patch(p.ID)
+	entries, err := t.entries(p, on)
+	if err != nil {
+		return err
+	}
+	if len(entries) == 0 {
+		// The one store: no halt, nothing to journal.
+		return e.arena.SetSwitch(p.Switch, on)
+	}
+	if err := t.stubs(p); err != nil {
+		return t.rollback(err)
+	}
+	err = e.haltUntil(ctx, manyTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
+		if retry, err = e.checkPositions(h, p, entries); retry != nil || err != nil {
+			return retry, err
+		}
+		return nil, t.rewrite(h, p, entries, on)
+	})
+	if err != nil {
+		return t.rollback(err)
+	}
+	return nil
+}
+
+// rewrite makes the writes of a toggle under a halt and commits.
+func (t *transition) rewrite(h *process.Halt, p *patchRecord, entries []entryChange, on bool) error {
+	writes := make([]goruntime.Write, len(entries))
+	for i, c := range entries {
+		writes[i] = goruntime.Write{Addr: c.redirect.Entry + uint64(c.redirect.Offset), Old: c.redirect.Now, New: c.want}
+	}
+	if err := t.journal(writes); err != nil {
+		return t.rollback(err)
+	}
+	if err := t.apply(h, writes); err != nil {
+		return t.rollback(err)
+	}
+	for _, c := range entries {
+		c.redirect.Now = c.want
+	}
+	if err := t.commit(); err != nil {
+		return t.rollback(err)
+	}
+	return t.e.arena.SetSwitch(p.Switch, on)
+}
+
+// entryChange is a redirect whose bytes at the entry have to become want.
+type entryChange struct {
+	redirect *redirectRecord
+	want     []byte
+}
+
+// entries lists the redirects of p whose entry has to change so that p can be
+// switched on or off.
+func (t *transition) entries(p *patchRecord, on bool) ([]entryChange, error) {
+	var changes []entryChange
+	for _, f := range p.Functions {
+		d := t.reg.redirect(f.Entry)
+		if on && !slices.Contains(d.Stack, p.ID) {
+			d.Stack = append(d.Stack, p.ID)
+		}
+		want, err := t.entryBytes(d, func(q *patchRecord) bool {
+			if q.ID == p.ID {
+				return on
+			}
+			return t.e.state(q) == Active
+		})
+		if err != nil {
+			return nil, err
+		}
+		if !bytes.Equal(want, d.Now) {
+			changes = append(changes, entryChange{d, want})
+		}
+	}
+	return changes, nil
+}
+
+// entryBytes returns what has to stand at the entry of d: with stubs a jump
+// to the uppermost stub, whatever is active; without, a jump to the new code
+// of the uppermost active patch, or the original bytes.
+func (t *transition) entryBytes(d *redirectRecord, active func(*patchRecord) bool) ([]byte, error) {
+	for _, id := range slices.Backward(d.Stack) {
+		p, err := t.reg.patch(id)
+		if err != nil {
+			return nil, err
+		}
+		f := p.function(d.Entry)
+		if d.Encoding != redirect.DirectEncoding {
+			return d.jump(f.Stub)
+		}
+		if active(p) {
+			return d.jump(f.New)
+		}
+	}
+	return d.Old, nil
+}
+
+// stubs writes the stubs of p that are not yet linked in. Nothing runs them
+// before the entries lead to them.
+func (t *transition) stubs(p *patchRecord) error {
+	for _, f := range p.Functions {
+		d := t.reg.redirect(f.Entry)
+		if d.Encoding == redirect.DirectEncoding || !bytes.Equal(d.Now, d.Old) && f.Linked {
+			continue
+		}
+		next := d.Thunk
+		if i := slices.Index(d.Stack, p.ID); i > 0 {
+			below, err := t.reg.patch(d.Stack[i-1])
+			if err != nil {
+				return err
+			}
+			next = below.function(d.Entry).Stub
+		}
+		code, err := redirect.Stub(f.Stub, p.Switch, f.New, next)
+		if err != nil {
+			return err
+		}
+		old := make([]byte, len(code))
+		if err := t.e.p.ReadMemory(old, f.Stub); err != nil {
+			return err
+		}
+		if err := t.e.p.WriteMemory(f.Stub, code); err != nil {
+			return err
+		}
+		t.onUndo(func() error { return t.e.p.WriteMemory(f.Stub, old) })
+		f.Linked = true
+	}
+	return nil
+}
+
+// checkPositions returns a retry reason if a thread or goroutine is in the
+// middle of bytes that are about to change, and counts the frames that are in
+// the old code of p's functions.
+func (e *Engine) checkPositions(h *process.Halt, p *patchRecord, entries []entryChange) (retry *finding.Refusal, err error) {
+	// A redirect that is already a jump is one instruction: nobody can be in
+	// the middle of it.
+	var spans []goruntime.Range
+	for _, c := range entries {
+		if d := c.redirect; bytes.Equal(d.Now, d.Old) && !d.Single {
+			at := d.Entry + uint64(d.Offset)
+			spans = append(spans, goruntime.Range{Start: at + 1, End: at + uint64(d.Span)})
+		}
+	}
+	ranges := slices.Clone(spans)
+	for _, f := range p.Functions {
+		f.OldFrames = 0
+		ranges = append(ranges, goruntime.Range{Start: f.Entry, End: f.Entry + f.Size})
+	}
+	holders, err := e.rt.Positions(h, ranges...)
+	if err != nil {
+		return nil, err
+	}
+	for _, holder := range holders {
+		if slices.ContainsFunc(spans, func(r goruntime.Range) bool { return r.Holds(holder.Value, 1) }) {
+			return finding.Refuse(finding.InUse,
+				fmt.Sprintf("%s, inside the bytes of an entry that have to change", holder),
+				"try again"), nil
+		}
+		for _, f := range p.Functions {
+			if holder.Frame && holder.Value >= f.Entry && holder.Value < f.Entry+f.Size {
+				f.OldFrames++
+			}
+		}
+	}
+	return nil, nil
+}

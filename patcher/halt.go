@@ -1,0 +1,62 @@
+package patcher
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/process"
+)
+
+// A halt that finds the target at an unsuitable instant is given up and tried
+// again: often enough that a busy target gets past it, and not for ever.
+const (
+	manyTries = 100
+	fewTries  = 10                   // where waiting rarely helps
+	haltPause = 2 * time.Millisecond // grows with every try
+)
+
+// haltUntil halts the target and runs f until f has no reason to retry, at
+// most tries times; then the last reason is the error. The target runs between
+// the tries. If its user has stopped it nothing would change between two
+// tries, so there is only one.
+func (e *Engine) haltUntil(ctx context.Context, tries int, f func(*process.Halt) (retry *finding.Refusal, err error)) error {
+	for try := 1; ; try++ {
+		var retry *finding.Refusal
+		var stopped bool
+		err := e.p.Halt(ctx, func(h *process.Halt) (err error) {
+			stopped = !h.WasRunning()
+			retry, err = f(h)
+			return err
+		})
+		if err != nil || retry == nil {
+			return err
+		}
+		if stopped {
+			retry.Findings[0].Advice += "; the program is stopped: continue it, then try again"
+			return retry
+		}
+		if try == tries {
+			retry.Findings[0].Message += fmt.Sprintf(" (so it was at %d looks)", try)
+			return retry
+		}
+		select {
+		case <-time.After(time.Duration(try) * haltPause):
+		case <-ctx.Done():
+			return retry
+		}
+	}
+}
+
+// quiet returns a reason to try again if the runtime is at work on what a
+// load or an unload changes.
+func (e *Engine) quiet(h *process.Halt) (retry *finding.Refusal, err error) {
+	idle, err := e.rt.Idle(h)
+	if err == nil && !idle {
+		retry = finding.Refuse(finding.GCTimeout,
+			"the garbage collector is at work, or a goroutine holds the runtime's itab lock",
+			"try again at a quieter moment")
+	}
+	return retry, err
+}

@@ -1,0 +1,196 @@
+package patcher
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/darn-dev/darn/patcher/arena"
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/link"
+	"github.com/darn-dev/darn/patcher/module"
+	"github.com/darn-dev/darn/patcher/process"
+	"github.com/darn-dev/darn/patcher/redirect"
+)
+
+// Inspect says what loading the module at path would do. The target is not
+// touched; it may run or be stopped. A module that could not be loaded is no
+// error but an Inspection with the findings that say why; an error is a file
+// that is no module, or a process that is gone.
+func (e *Engine) Inspect(ctx context.Context, path string) (*Inspection, error) {
+	end, err := e.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	m, err := module.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	in := &Inspection{Module: DescribeModule(m, path), Findings: m.Manifest.Findings, OK: true}
+	c, err := e.checkUnplaced(ctx, m, path)
+	if c != nil {
+		in.Module.Functions = c.describe()
+	}
+	if r := finding.As(err); r != nil {
+		in.Findings = append(in.Findings, r.Findings...)
+	} else if err != nil {
+		return nil, err
+	}
+	for _, f := range in.Findings {
+		in.OK = in.OK && f.Severity != finding.Error
+	}
+	return in, nil
+}
+
+// checkUnplaced checks m at a place where it could be loaded.
+func (e *Engine) checkUnplaced(ctx context.Context, m *module.Module, path string) (*checked, error) {
+	a := e.arena
+	if a == nil {
+		var err error
+		if a, err = arena.Plan(e.p, e.text()); err != nil {
+			return nil, err
+		}
+		defer a.Close()
+	}
+	base, err := a.Alloc(moduleSize(m))
+	if err != nil {
+		return nil, err
+	}
+	defer a.Free(base, moduleSize(m))
+	return e.check(ctx, m, path, base)
+}
+
+// DescribeModule says what is in a module, whatever the target.
+func DescribeModule(m *module.Module, path string) ModuleInfo {
+	d := ModuleInfo{
+		ID:          m.ID(),
+		Name:        m.Manifest.Name,
+		Description: m.Manifest.Description,
+		Path:        path,
+		Language:    m.Manifest.Language,
+		BuildID:     m.Manifest.Target.GoBuildID,
+		Base:        m.Manifest.Origin.Base,
+	}
+	for _, f := range m.Manifest.Functions {
+		d.Functions = append(d.Functions, Function{Name: f.Symbol, Source: f.Source})
+	}
+	return d
+}
+
+// checked is a module that fits the target.
+type checked struct {
+	module *module.Module
+	path   string
+	image  *link.Image
+	plans  []*redirect.Plan // of image.Functions; nil where refused
+}
+
+func (c *checked) describe() []Function {
+	fs := make([]Function, len(c.image.Functions))
+	for i, f := range c.image.Functions {
+		fs[i] = Function{Name: f.Symbol, Address: f.Entry, Source: f.Source}
+		if c.plans[i] != nil {
+			fs[i].Encoding = c.plans[i].Encoding
+		}
+	}
+	return fs
+}
+
+// size returns the size of the module's symbol in bytes.
+func (c *checked) size(symbol string) uint64 {
+	for _, s := range c.module.Symbols {
+		if s.Name == symbol {
+			return s.Size
+		}
+	}
+	return 0
+}
+
+// check verifies that m was built for this target and binds it at base, and
+// verifies for each function that the code that runs is the code that the
+// module was built against and can be redirected. All refusals are collected.
+func (e *Engine) check(ctx context.Context, m *module.Module, path string, base uint64) (*checked, error) {
+	if err := e.checkIdentity(m, path); err != nil {
+		return nil, err
+	}
+	image, err := link.Bind(m, e.target, base)
+	if err != nil {
+		return nil, err
+	}
+	c := &checked{m, path, image, make([]*redirect.Plan, len(image.Functions))}
+	refusal := new(finding.Refusal)
+	for i := range image.Functions {
+		f := &image.Functions[i]
+		var err error
+		if c.plans[i], err = e.plan(ctx, f); err == nil {
+			continue
+		}
+		r := finding.As(err)
+		if r == nil {
+			return nil, err
+		}
+		for _, x := range r.Findings {
+			x.Function, x.Source = f.Symbol, f.Source
+			refusal.Findings = append(refusal.Findings, x)
+		}
+	}
+	if len(refusal.Findings) > 0 {
+		return c, refusal
+	}
+	return c, nil
+}
+
+// checkIdentity verifies that m is for this build and not loaded yet.
+func (e *Engine) checkIdentity(m *module.Module, path string) error {
+	if m.Manifest.Language != "go" {
+		return finding.Refuse(finding.UnsupportedBuild,
+			fmt.Sprintf("%s is a module for %s programs, process %d is a Go program", path, m.Manifest.Language, e.p.Pid()),
+			"build the patch from the Go program's source with `darn build`")
+	}
+	if t := m.Manifest.Target; t.GoBuildID != e.exe.GoBuildID || t.GNUBuildID != e.exe.GNUBuildID {
+		return finding.Refuse(finding.BuildIDMismatch,
+			fmt.Sprintf("%s was built for another build of %s: its target has the Go build id %s, process %d has %s",
+				path, t.Path, t.GoBuildID, e.p.Pid(), e.exe.GoBuildID),
+			fmt.Sprintf("build the patch for this process: darn build --pid %d", e.p.Pid()))
+	}
+	for _, p := range e.reg.Patches {
+		if p.Module == m.ID() {
+			return finding.Refuse(finding.AlreadyLoaded,
+				fmt.Sprintf("this module is already loaded as patch %s, which is %s", p.ID, e.state(p)),
+				"use that patch, or unload it first")
+		}
+	}
+	return nil
+}
+
+// plan compares the old code of f with what the module was built against and
+// plans the redirect of its entry.
+func (e *Engine) plan(ctx context.Context, f *link.Function) (*redirect.Plan, error) {
+	code := make([]byte, f.Size)
+	if err := e.p.ReadMemory(code, f.Entry); err != nil {
+		return nil, err
+	}
+	if f.CheckText(e.withoutRedirects(code, f.Entry)) != nil {
+		// Breakpoints of the debugger are only known under a halt.
+		err := e.p.Halt(ctx, func(h *process.Halt) error { return h.ReadText(code, f.Entry) })
+		if err != nil {
+			return nil, err
+		}
+		if err := f.CheckText(e.withoutRedirects(code, f.Entry)); err != nil {
+			return nil, err
+		}
+	}
+	return redirect.Analyze(code, f.Entry)
+}
+
+// withoutRedirects puts the original bytes back into code, read from addr,
+// wherever Darn itself has written a jump.
+func (e *Engine) withoutRedirects(code []byte, addr uint64) []byte {
+	for _, d := range e.reg.Redirects {
+		at := d.Entry + uint64(d.Offset)
+		if at >= addr && at+uint64(len(d.Old)) <= addr+uint64(len(code)) && string(code[at-addr:][:len(d.Old)]) == string(d.Now) {
+			copy(code[at-addr:], d.Old)
+		}
+	}
+	return code
+}

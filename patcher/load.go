@@ -1,0 +1,249 @@
+package patcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/darn-dev/darn/patcher/arena"
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/goruntime"
+	"github.com/darn-dev/darn/patcher/link"
+	"github.com/darn-dev/darn/patcher/module"
+	"github.com/darn-dev/darn/patcher/process"
+	"github.com/darn-dev/darn/patcher/redirect"
+)
+
+// Load maps the module at path into the target, binds and registers it.
+// Nothing runs it before it is activated. The target may run or be stopped.
+//
+// Refused with module-malformed, build-id-mismatch, text-mismatch,
+// already-loaded, symbol-unresolved and the other codes of binding, with
+// gc-timeout if the target's garbage collector leaves no quiet instant, with
+// unsupported-target if the target refuses memory, with target-exited or busy.
+func (e *Engine) Load(ctx context.Context, path string) (*Patch, *Receipt, error) {
+	end, err := e.begin(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer end()
+	start, halts := time.Now(), e.p.Measure()
+	m, err := module.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	id, err := e.load(ctx, m, path)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := e.reg.patch(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	return e.describe(p), newReceipt(OpLoad, start, halts()), nil
+}
+
+// load carries out a load; a first one makes the arena.
+func (e *Engine) load(ctx context.Context, m *module.Module, path string) (id string, err error) {
+	fresh := e.arena == nil
+	if fresh {
+		if e.arena, err = arena.Plan(e.p, e.text()); err != nil {
+			return "", err
+		}
+	}
+	// Binding and registering are two instants: if the target makes an itab
+	// in between that the module brings too, the module is bound again.
+	for range 5 {
+		t := e.transit(OpLoad, fmt.Sprint(e.reg.Sequence+1))
+		if err = t.load(ctx, m, path, fresh); err == nil {
+			return t.id, nil
+		}
+		if err = t.rollback(err); !errors.Is(err, goruntime.ErrStale) {
+			break
+		}
+	}
+	if fresh {
+		e.arena.Close()
+		e.arena = nil
+	}
+	return "", err
+}
+
+// text is the range of the target's code.
+func (e *Engine) text() arena.Range {
+	r := e.target.Text()
+	return arena.Range{Start: r.Start, End: r.End}
+}
+
+// load prepares while the target runs: everything is placed, bound and
+// planned. Then it does the rest under a halt.
+func (t *transition) load(ctx context.Context, m *module.Module, path string, fresh bool) error {
+	e := t.e
+	t.reg.Sequence++
+	size := moduleSize(m)
+	base, err := e.arena.Alloc(size)
+	if err != nil {
+		return err
+	}
+	t.onUndo(func() error { e.arena.Free(base, size); return nil })
+	c, err := e.check(ctx, m, path, base)
+	if err != nil {
+		return err
+	}
+	p := &patchRecord{ID: t.id, Name: m.Manifest.Name, Path: path, Module: m.ID(), Base: base, Size: size, Findings: m.Manifest.Findings}
+	if p.Switch, err = e.arena.NewSwitch(); err != nil {
+		return err
+	}
+	t.onUndo(func() error { e.arena.FreeSwitch(p.Switch); return nil })
+	code, err := t.addPatch(p, c)
+	if err != nil {
+		return err
+	}
+	pieces := append(pieces(c.image), code...)
+	if !fresh {
+		fill(e.arena, pieces)
+	}
+	return e.haltUntil(ctx, manyTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
+		if retry, err = e.quiet(h); retry != nil || err != nil {
+			return retry, err
+		}
+		return nil, t.place(h, p, c.image, pieces, fresh)
+	})
+}
+
+// addPatch records p with its functions and redirects, and finds room for
+// their stubs and thunks. It returns the pieces of memory that these need
+// beyond what is mapped already.
+func (t *transition) addPatch(p *patchRecord, c *checked) ([]piece, error) {
+	t.reg.Patches = append(t.reg.Patches, p)
+	var slots []*uint64
+	thunks := map[*redirectRecord]*redirect.Plan{}
+	for i, lf := range c.image.Functions {
+		plan := c.plans[i]
+		f := &functionRecord{Symbol: lf.Symbol, Entry: lf.Entry, Size: lf.Size, New: lf.New, Source: lf.Source, Encoding: plan.Encoding}
+		f.NewSize = c.size(lf.Function.New)
+		p.Functions = append(p.Functions, f)
+		d := t.reg.redirect(lf.Entry)
+		if d == nil {
+			d = &redirectRecord{
+				Entry: lf.Entry, Encoding: plan.Encoding, Offset: plan.Offset,
+				Span: plan.Span, Single: plan.Single, Old: plan.Old, Now: plan.Old,
+			}
+			t.reg.Redirects = append(t.reg.Redirects, d)
+			if d.Encoding != redirect.DirectEncoding {
+				slots = append(slots, &d.Thunk)
+				thunks[d] = plan
+			}
+		}
+		if d.Encoding != redirect.DirectEncoding {
+			slots = append(slots, &f.Stub)
+		}
+	}
+	pieces, err := t.takeSlots(slots)
+	if err != nil {
+		return nil, err
+	}
+	for d, plan := range thunks {
+		if d.code, err = plan.Thunk(d.Thunk); err != nil {
+			return nil, err
+		}
+	}
+	return pieces, nil
+}
+
+// place maps and registers the module under a halt, and commits.
+func (t *transition) place(h *process.Halt, p *patchRecord, image *link.Image, pieces []piece, fresh bool) (err error) {
+	e := t.e
+	defer func() {
+		if err != nil {
+			err = t.rollback(err)
+		}
+	}()
+	if fresh {
+		if err := e.arena.Reserve(h); err != nil {
+			return err
+		}
+		t.onUndo(func() error { return e.arena.Release(h) })
+		fill(e.arena, pieces)
+	}
+	reg, writes, err := e.rt.Register(h, &t.reg.Runtime, image, t.takeData(&pieces))
+	if err != nil {
+		return err
+	}
+	p.Go = reg
+	for _, m := range pieces {
+		if err := e.arena.Map(h, m.addr, m.size, m.prot); err != nil {
+			return err
+		}
+		t.onUndo(func() error { return e.arena.Unmap(h, m.addr, m.size) })
+	}
+	for _, d := range t.reg.Redirects {
+		if d.code != nil {
+			if err := e.p.WriteMemory(d.Thunk, d.code); err != nil {
+				return err
+			}
+		}
+	}
+	if err := t.journal(writes); err != nil {
+		return err
+	}
+	if err := t.apply(h, writes); err != nil {
+		return err
+	}
+	h.ClearCaches()
+	return t.commit()
+}
+
+// takeOver reads the registry that an earlier Darn left in the target.
+func (e *Engine) takeOver() error {
+	a, err := arena.Open(e.p)
+	if errors.Is(err, arena.ErrNone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	data, err := a.Load()
+	if err != nil {
+		a.Close()
+		return err
+	}
+	reg, err := parseRegistry(data)
+	if err != nil {
+		a.Close()
+		return err
+	}
+	if reg.Pending != nil {
+		err := e.p.Halt(context.Background(), func(h *process.Halt) error { return rollbackPending(h, reg.Pending) })
+		if err != nil {
+			a.Close()
+			return err
+		}
+		reg.Pending = nil
+		if err := reg.save(a); err != nil {
+			a.Close()
+			return err
+		}
+	}
+	e.arena, e.reg = a, reg
+	return e.claim()
+}
+
+// claim marks what the registry says is taken as taken in the arena.
+func (e *Engine) claim() error {
+	for _, b := range append(e.reg.Blocks, e.reg.Data...) {
+		if err := e.arena.Claim(b.Addr, b.Size); err != nil {
+			return err
+		}
+	}
+	for _, p := range e.reg.Patches {
+		if err := e.arena.Claim(p.Base, p.Size); err != nil {
+			return err
+		}
+		if err := e.arena.ClaimSwitch(p.Switch); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,168 @@
+package patcher
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/darn-dev/darn/patcher/arena"
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/goruntime"
+	"github.com/darn-dev/darn/patcher/redirect"
+)
+
+// registryVersion changes with the layout of registry.
+const registryVersion = 1
+
+// registry is what Darn remembers inside the target, so that the next Darn
+// that attaches can list, toggle and unload, or undo what a killed one left
+// half done. It is saved whole before and after every step; the arena makes a
+// save atomic.
+type registry struct {
+	Version   int                `json:"version"`
+	Sequence  int                `json:"sequence"` // of the last patch loaded
+	Patches   []*patchRecord     `json:"patches"`  // in the order of loading
+	Redirects []*redirectRecord  `json:"redirects"`
+	Blocks    []block            `json:"blocks"` // of stubs and thunks
+	Data      []block            `json:"data"`   // of the runtime's lists
+	Runtime   goruntime.Ledger   `json:"runtime"`
+	Pending   *pendingTransition `json:"pending,omitempty"`
+}
+
+// patchRecord is a patch as the registry keeps it. Whether it is active is
+// not kept: the switch itself says so.
+type patchRecord struct {
+	ID        string                  `json:"id"`
+	Name      string                  `json:"name"`
+	Path      string                  `json:"path"`
+	Module    string                  `json:"module"` // sha256 of the module file
+	Base      uint64                  `json:"base"`
+	Size      uint64                  `json:"size"`
+	Switch    uint64                  `json:"switch"`
+	Functions []*functionRecord       `json:"functions"`
+	Go        *goruntime.Registration `json:"go,omitempty"`
+	Findings  []finding.Finding       `json:"findings,omitempty"`
+}
+
+// functionRecord is one replaced function of a patch.
+type functionRecord struct {
+	Symbol   string            `json:"symbol"`
+	Entry    uint64            `json:"entry"`
+	Size     uint64            `json:"size"` // of the old code, bytes
+	New      uint64            `json:"new"`
+	NewSize  uint64            `json:"newSize"`
+	Source   string            `json:"source,omitempty"`
+	Encoding redirect.Encoding `json:"encoding"`
+	Stub     uint64            `json:"stub,omitempty"`   // 0 with a direct redirect
+	Linked   bool              `json:"linked,omitempty"` // the stub has been written
+	// OldFrames counts the frames in the old code at the last activation
+	// that looked.
+	OldFrames int `json:"oldFrames,omitempty"`
+}
+
+// redirectRecord is one entry of the target that Darn changes.
+type redirectRecord struct {
+	Entry    uint64            `json:"entry"`
+	Encoding redirect.Encoding `json:"encoding"`
+	Offset   int               `json:"offset"` // of the jump, from Entry
+	Span     int               `json:"span"`   // of the instructions it covers, bytes
+	Single   bool              `json:"single"` // it lies in the first instruction
+	Old      []byte            `json:"old"`    // the bytes it overwrites
+	Thunk    uint64            `json:"thunk,omitempty"`
+	// Now holds the bytes that stand at Entry+Offset, equal to Old while the
+	// redirect is not written.
+	Now []byte `json:"now"`
+	// Stack holds the ids of the patches on this entry, the one that is asked
+	// first last.
+	Stack []string `json:"stack"`
+
+	code []byte // of a thunk not yet written
+}
+
+// jump returns the bytes for the entry that lead to to.
+func (d *redirectRecord) jump(to uint64) ([]byte, error) {
+	return (&redirect.Plan{Entry: d.Entry, Offset: d.Offset}).Jump(to)
+}
+
+// function returns the record of p's function at entry, nil if there is none.
+func (p *patchRecord) function(entry uint64) *functionRecord {
+	i := slices.IndexFunc(p.Functions, func(f *functionRecord) bool { return f.Entry == entry })
+	if i < 0 {
+		return nil
+	}
+	return p.Functions[i]
+}
+
+// pendingTransition is the write-ahead record of a transition: everything it
+// writes into memory that the target had before Darn came.
+type pendingTransition struct {
+	Operation Operation         `json:"operation"`
+	Patch     string            `json:"patch"`
+	Writes    []goruntime.Write `json:"writes"`
+}
+
+// patch returns the record with the given id (or unique prefix of the module
+// digest), or a Refusal not-loaded.
+func (r *registry) patch(id string) (*patchRecord, error) {
+	for _, p := range r.Patches {
+		if p.ID == id {
+			return p, nil
+		}
+	}
+	ids := make([]string, len(r.Patches))
+	for i, p := range r.Patches {
+		ids[i] = p.ID
+	}
+	advice := "load it first"
+	if len(ids) > 0 {
+		advice = fmt.Sprintf("loaded are: %v", ids)
+	}
+	return nil, finding.Refuse(finding.NotLoaded, fmt.Sprintf("no patch %q is loaded in this process", id), advice)
+}
+
+// redirect returns the record of the redirect at entry, or nil.
+func (r *registry) redirect(entry uint64) *redirectRecord {
+	i := slices.IndexFunc(r.Redirects, func(d *redirectRecord) bool { return d.Entry == entry })
+	if i < 0 {
+		return nil
+	}
+	return r.Redirects[i]
+}
+
+// save writes r to the arena.
+func (r *registry) save(a *arena.Arena) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return a.Save(data)
+}
+
+// clone returns a deep copy, on which a transition works until it commits.
+func (r *registry) clone() *registry {
+	data, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // every field is plain data
+	}
+	c := new(registry)
+	if err := json.Unmarshal(data, c); err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// parseRegistry reads a registry written by save.
+func parseRegistry(data []byte) (*registry, error) {
+	r := new(registry)
+	if err := json.Unmarshal(data, r); err != nil {
+		return nil, finding.Refuse(finding.UnsupportedTarget,
+			fmt.Sprintf("the registry in the target can't be read: %v", err),
+			"it was damaged or written by something else; restart the program to patch it")
+	}
+	if r.Version != registryVersion {
+		return nil, finding.Refuse(finding.UnsupportedTarget,
+			fmt.Sprintf("the registry in the target has version %d, this darn knows %d", r.Version, registryVersion),
+			"use the darn that patched the program, or restart the program")
+	}
+	return r, nil
+}

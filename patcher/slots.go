@@ -1,0 +1,89 @@
+package patcher
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/darn-dev/darn/patcher/goruntime"
+)
+
+// block is a run of memory in the arena that outlives single patches.
+type block struct {
+	Addr uint64 `json:"addr"`
+	Size uint64 `json:"size"`
+	Used uint64 `json:"used,omitempty"` // of a block of data: bytes given away
+}
+
+const (
+	// slotSize holds a stub or a thunk and keeps stubs aligned.
+	slotSize = 64
+	// blockSize has room for the stubs and thunks of 512 functions.
+	blockSize = 64 << 10
+)
+
+// takeSlots gives each of want a free slot in a block of code. If the blocks
+// that there are have too few it adds one, returned as a piece to be mapped.
+func (t *transition) takeSlots(want []*uint64) ([]piece, error) {
+	used := map[uint64]bool{}
+	for _, p := range t.reg.Patches {
+		for _, f := range p.Functions {
+			used[f.Stub] = true
+		}
+	}
+	for _, d := range t.reg.Redirects {
+		used[d.Thunk] = true
+	}
+	take := func(b block) {
+		for at := b.Addr; at < b.Addr+b.Size && len(want) > 0; at += slotSize {
+			if !used[at] {
+				*want[0] = at
+				want = want[1:]
+			}
+		}
+	}
+	for _, b := range t.reg.Blocks {
+		take(b)
+	}
+	if len(want) == 0 {
+		return nil, nil
+	}
+	b, err := t.addBlock(uint64(len(want)) * slotSize)
+	if err != nil {
+		return nil, err
+	}
+	take(b)
+	t.reg.Blocks = append(t.reg.Blocks, b)
+	return []piece{{addr: b.Addr, size: b.Size, prot: unix.PROT_READ | unix.PROT_EXEC}}, nil
+}
+
+// takeData returns an allocator of memory that the runtime keeps its lists
+// in. What it has to map for that it adds to pieces.
+func (t *transition) takeData(pieces *[]piece) goruntime.Alloc {
+	return func(size uint64) (uint64, error) {
+		size = (size + 7) &^ 7
+		for i := range t.reg.Data {
+			if b := &t.reg.Data[i]; b.Size-b.Used >= size {
+				b.Used += size
+				return b.Addr + b.Used - size, nil
+			}
+		}
+		b, err := t.addBlock(size)
+		if err != nil {
+			return 0, err
+		}
+		b.Used = size
+		t.reg.Data = append(t.reg.Data, b)
+		*pieces = append(*pieces, piece{addr: b.Addr, size: b.Size, prot: unix.PROT_READ | unix.PROT_WRITE})
+		return b.Addr, nil
+	}
+}
+
+// addBlock sets aside a block of at least size bytes.
+func (t *transition) addBlock(size uint64) (block, error) {
+	size = (size + blockSize - 1) / blockSize * blockSize
+	addr, err := t.e.arena.Alloc(size)
+	if err != nil {
+		return block{}, err
+	}
+	t.onUndo(func() error { t.e.arena.Free(addr, size); return nil })
+	return block{Addr: addr, Size: size}, nil
+}

@@ -1,0 +1,226 @@
+package patcher
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/goruntime"
+	"github.com/darn-dev/darn/patcher/process"
+	"github.com/darn-dev/darn/patcher/redirect"
+)
+
+// Unload takes the patch out of the target: it restores the entries, takes
+// the module out of the runtime's lists and gives its memory back. It first
+// proves that nothing refers to the module: no thread or goroutine runs it or
+// will return to it, and no word in writable memory points into it. Otherwise
+// it is refused with in-use, naming who holds it, and the patch stays loaded
+// and inactive.
+//
+// It may be called whether the target runs or is stopped. Also refused with
+// not-loaded, wrong-state (it has to be inactive), gc-timeout, text-mismatch,
+// target-exited or busy.
+func (e *Engine) Unload(ctx context.Context, id string) (*Receipt, error) {
+	end, err := e.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	start, halts := time.Now(), e.p.Measure()
+	p, err := e.reg.patch(id)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := e.state(p).next(OpUnload, id); err != nil {
+		return nil, err
+	}
+	// Garbage that points into the module would hold it for ever in an idle
+	// program; a stopped one can't collect any.
+	if err := e.rt.ForceGC(ctx, e.p); err != nil {
+		return nil, err
+	}
+	if err := e.unload(ctx, p); err != nil {
+		return nil, err
+	}
+	return newReceipt(OpUnload, start, halts()), nil
+}
+
+func (e *Engine) unload(ctx context.Context, p *patchRecord) error {
+	return e.haltUntil(ctx, fewTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
+		if retry, err = e.quiet(h); retry != nil || err != nil {
+			return retry, err
+		}
+		t := e.transit(OpUnload, p.ID)
+		if retry, err = t.unload(h, p); retry != nil || err != nil {
+			err = t.rollback(err)
+		}
+		return retry, err
+	})
+}
+
+// unload takes p out of the target under a halt, unless something refers to
+// it.
+func (t *transition) unload(h *process.Halt, p *patchRecord) (inUse *finding.Refusal, err error) {
+	e := t.e
+	t.reg.Patches = slices.DeleteFunc(t.reg.Patches, func(q *patchRecord) bool { return q.ID == p.ID })
+	writes, err := t.unlink(p)
+	if err != nil {
+		return nil, err
+	}
+	var pieces []piece
+	runtimeWrites, err := e.rt.Unregister(h, &t.reg.Runtime, p.Go, t.takeData(&pieces))
+	if err != nil {
+		return nil, err
+	}
+	writes = append(writes, runtimeWrites...)
+	inUse, cleanup, err := t.checkUnused(h, p, writes)
+	if inUse != nil || err != nil {
+		return inUse, err
+	}
+	writes = append(writes, cleanup...)
+	for _, m := range pieces {
+		if err := e.arena.Map(h, m.addr, m.size, m.prot); err != nil {
+			return nil, err
+		}
+		t.onUndo(func() error { return e.arena.Unmap(h, m.addr, m.size) })
+	}
+	if err := t.journal(writes); err != nil {
+		return nil, err
+	}
+	if err := t.apply(h, writes); err != nil {
+		return nil, err
+	}
+	h.ClearCaches()
+	if err := t.commit(); err != nil {
+		return nil, err
+	}
+	return nil, t.giveBack(h, p)
+}
+
+// giveBack returns the memory of an unloaded patch: of the whole arena if it
+// was the last one.
+func (t *transition) giveBack(h *process.Halt, p *patchRecord) error {
+	e := t.e
+	if len(t.reg.Patches) == 0 {
+		err := e.arena.Release(h)
+		e.arena, e.reg = nil, &registry{Version: registryVersion, Sequence: t.reg.Sequence}
+		return err
+	}
+	e.arena.FreeSwitch(p.Switch)
+	if err := e.arena.Unmap(h, p.Base, p.Size); err != nil {
+		return err
+	}
+	e.arena.Free(p.Base, p.Size)
+	return nil
+}
+
+// checkUnused returns a reason if something refers to p's module or stubs, at
+// a place that writes does not change, or else what must be written as well.
+func (t *transition) checkUnused(h *process.Halt, p *patchRecord, writes []goruntime.Write) (inUse *finding.Refusal, cleanup []goruntime.Write, err error) {
+	ranges := []goruntime.Range{{Start: p.Base, End: p.Base + p.Size}}
+	for _, f := range p.Functions {
+		if f.Stub != 0 {
+			ranges = append(ranges, goruntime.Range{Start: f.Stub, End: f.Stub + slotSize})
+		}
+		if d := t.e.reg.redirect(f.Entry); d.Thunk != 0 && t.reg.redirect(f.Entry) == nil {
+			ranges = append(ranges, goruntime.Range{Start: d.Thunk, End: d.Thunk + slotSize})
+		}
+	}
+	holders, err := t.e.rt.Positions(h, ranges...)
+	if err == nil && len(holders) == 0 {
+		holders, cleanup, err = t.e.rt.References(h, &t.reg.Runtime, p.Go, writes)
+	}
+	if err != nil || len(holders) == 0 {
+		return nil, cleanup, err
+	}
+	const most = 10
+	var who []string
+	for _, holder := range holders[:min(len(holders), most)] {
+		who = append(who, holder.String()+p.functionAt(holder.Value))
+	}
+	if n := len(holders) - most; n > 0 {
+		who = append(who, fmt.Sprintf("and %d more", n))
+	}
+	return finding.Refuse(finding.InUse,
+		fmt.Sprintf("patch %s is still referred to by %s", p.ID, strings.Join(who, "; ")),
+		"it stays loaded and inactive; try again when they have let go of it"), nil, nil
+}
+
+// functionAt names the new function that addr is in, as an addition to a
+// Holder's words.
+func (p *patchRecord) functionAt(addr uint64) string {
+	for _, f := range p.Functions {
+		if addr >= f.New && addr < f.New+f.NewSize {
+			return fmt.Sprintf(" (in %s)", f.Symbol)
+		}
+	}
+	return ""
+}
+
+// shared reports whether a patch that stays loaded uses d.
+func (t *transition) shared(d *redirectRecord) bool {
+	return slices.ContainsFunc(t.reg.Patches, func(q *patchRecord) bool { return q.function(d.Entry) != nil })
+}
+
+// unlink takes p out of the redirects, and returns the writes that this
+// needs: at the entries where it was uppermost, and in the stubs above it
+// where it was not.
+func (t *transition) unlink(p *patchRecord) ([]goruntime.Write, error) {
+	var writes []goruntime.Write
+	for _, f := range p.Functions {
+		d := t.reg.redirect(f.Entry)
+		at := slices.Index(d.Stack, p.ID)
+		if at >= 0 && at < len(d.Stack)-1 && d.Encoding != redirect.DirectEncoding {
+			w, err := t.bypass(d, at, f)
+			if err != nil {
+				return nil, err
+			}
+			writes = append(writes, w)
+		}
+		if at >= 0 {
+			d.Stack = slices.Delete(d.Stack, at, at+1)
+		}
+		want, err := t.entryBytes(d, func(q *patchRecord) bool { return t.e.state(q) == Active })
+		if err != nil {
+			return nil, err
+		}
+		if string(want) != string(d.Now) {
+			writes = append(writes, goruntime.Write{Addr: d.Entry + uint64(d.Offset), Old: d.Now, New: want})
+			d.Now = want
+		}
+		if !t.shared(d) {
+			t.reg.Redirects = slices.DeleteFunc(t.reg.Redirects, func(r *redirectRecord) bool { return r == d })
+		}
+	}
+	return writes, nil
+}
+
+// bypass returns the write that makes the stub above p's on d go on to what
+// p's went on to.
+func (t *transition) bypass(d *redirectRecord, at int, f *functionRecord) (goruntime.Write, error) {
+	above, err := t.reg.patch(d.Stack[at+1])
+	if err != nil {
+		return goruntime.Write{}, err
+	}
+	stub := above.function(d.Entry).Stub
+	next := d.Thunk
+	if at > 0 {
+		below, err := t.reg.patch(d.Stack[at-1])
+		if err != nil {
+			return goruntime.Write{}, err
+		}
+		next = below.function(d.Entry).Stub
+	}
+	old, err := redirect.StubNext(stub, f.Stub)
+	if err != nil {
+		return goruntime.Write{}, err
+	}
+	now, err := redirect.StubNext(stub, next)
+	if err != nil {
+		return goruntime.Write{}, err
+	}
+	return goruntime.Write{Addr: stub + redirect.StubNextOffset, Old: old, New: now}, nil
+}
