@@ -1,0 +1,45 @@
+package adapter
+
+import (
+	"net"
+
+	"github.com/go-delve/delve/service"
+	"github.com/go-delve/delve/service/debugger"
+)
+
+// Config is what "dlv dap" takes from its command line.
+type Config struct {
+	// Listen is the address for Listen: host:port, or unix:PATH.
+	Listen string
+	// ClientAddr is the address for Dial, as for Listen.
+	ClientAddr string
+	// OnlySameUser makes Listen turn away connections over loopback that
+	// belong to another user.
+	OnlySameUser bool
+	// CheckGoVersion refuses targets built by a Go version that this version
+	// of Delve doesn't know.
+	CheckGoVersion bool
+	// DisableASLR launches targets without address space randomization.
+	DisableASLR bool
+	// DebugInfoDirectories are searched for debug information that is not in
+	// the executable.
+	DebugInfoDirectories []string
+
+	listener net.Listener // what the client connected to, if anything
+}
+
+// delve returns c as Delve's session takes it. The channel is closed when the
+// session ends.
+func (c Config) delve(disconnected chan struct{}) *service.Config {
+	return &service.Config{
+		DisconnectChan: disconnected,
+		Listener:       c.listener, // for its address
+		Debugger: debugger.Config{
+			Backend:              "default",
+			Foreground:           true,
+			DebugInfoDirectories: c.DebugInfoDirectories,
+			CheckGoVersion:       c.CheckGoVersion,
+			DisableASLR:          c.DisableASLR,
+		},
+	}
+}

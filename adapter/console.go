@@ -1,0 +1,133 @@
+package adapter
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/google/go-dap"
+
+	"github.com/darn-dev/darn/patcher"
+)
+
+// consoleHelp is what "darn help" prints.
+const consoleHelp = `darn inspect FILE     what loading the module would do; nothing is touched
+darn load FILE        map the module into the target; nothing runs it yet
+darn activate ID      switch its functions on
+darn deactivate ID    switch them off
+darn unload ID        take the module out
+darn list             the patches in the target`
+
+// consoleCommand is a command of Darn's in a debug console. Anything else that
+// begins with the word darn may be an expression in the target's language.
+var consoleCommand = regexp.MustCompile(`^\s*darn\s+([a-z]+)(?:\s+(.*?))?\s*$`)
+
+// console handles a command for Darn that was typed into the debug console. It
+// returns false if the request is none.
+func (s *patches) console(h *header) bool {
+	var a dap.EvaluateArguments
+	if json.Unmarshal(h.Arguments, &a) != nil || a.Context != "repl" {
+		return false
+	}
+	m := consoleCommand.FindStringSubmatch(a.Expression)
+	if m == nil {
+		return false
+	}
+	s.start(func(ctx context.Context) {
+		text, err := s.command(ctx, m[1], m[2])
+		if err != nil {
+			s.p.refuse(h, err)
+			return
+		}
+		s.p.respond(h, dap.EvaluateResponseBody{Result: text})
+	})
+	return true
+}
+
+// command runs a command and returns what to print.
+func (s *patches) command(ctx context.Context, name, argument string) (string, error) {
+	var a struct {
+		Path string `json:"path,omitempty"`
+		ID   string `json:"id,omitempty"`
+	}
+	switch name {
+	case "help":
+		return consoleHelp, nil
+	case "inspect", "load":
+		a.Path = argument
+	case "activate", "deactivate", "unload":
+		a.ID = argument
+	case "list":
+	default:
+		return "", fmt.Errorf("darn has no command %s:\n%s", name, consoleHelp)
+	}
+	if argument == "" && name != "list" {
+		return "", fmt.Errorf("darn %s needs an argument:\n%s", name, consoleHelp)
+	}
+	body, err := s.answer(ctx, "darn/"+name, marshal(a))
+	if err != nil {
+		return "", err
+	}
+	switch body := body.(type) {
+	case *patcher.Inspection:
+		return showInspection(body), nil
+	case *patcher.Listing:
+		return showListing(body), nil
+	case result:
+		return showResult(body), nil
+	}
+	return "", nil
+}
+
+func showInspection(i *patcher.Inspection) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s: %d functions\n", i.Module.ID, i.Module.Name, len(i.Module.Functions))
+	for _, f := range i.Module.Functions {
+		fmt.Fprintf(&b, "  %s %s\n", f.Name, f.Source)
+	}
+	for _, f := range i.Findings {
+		fmt.Fprintln(&b, f)
+	}
+	if i.OK {
+		b.WriteString("can be loaded")
+	} else {
+		b.WriteString("can't be loaded")
+	}
+	return b.String()
+}
+
+func showListing(l *patcher.Listing) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "process %d (%s)", l.Target.PID, l.Target.Version)
+	if len(l.Patches) == 0 {
+		b.WriteString(": no patches")
+		return b.String()
+	}
+	b.WriteString("\n")
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, p := range l.Patches {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d functions\n", p.ID, p.State, p.Name, len(p.Functions))
+	}
+	t.Flush()
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+func showResult(r result) string {
+	var b strings.Builder
+	if r.Patch != nil {
+		fmt.Fprintf(&b, "%s %s: %s\n", r.Patch.ID, r.Patch.Name, r.Patch.State)
+	}
+	took := time.Duration(r.Receipt.DurationMicros) * time.Microsecond
+	fmt.Fprintf(&b, "%s in %v; ", r.Receipt.Operation, took)
+	if r.Receipt.Halts == 0 {
+		b.WriteString("the target was not halted")
+	} else {
+		fmt.Fprintf(&b, "%d halts of %d threads, %v altogether", r.Receipt.Halts, r.Receipt.ThreadsHalted,
+			time.Duration(r.Receipt.HaltMicros)*time.Microsecond)
+	}
+	return b.String()
+}

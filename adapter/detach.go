@@ -1,0 +1,39 @@
+package adapter
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/go-dap"
+)
+
+// quiescePatience is for how long a target may take to stop for a detach.
+const quiescePatience = 10 * time.Second
+
+// quiesce gets ready for the end of the session: operations are ended, and a
+// target that will go on is stopped in a state in which Delve's detach, which
+// follows, can't hurt it. Delve halts a running target for it as it does at
+// any time, and a SIGTRAP left over would kill the target as soon as it is no
+// longer traced.
+func (p *proxy) quiesce(terminate bool) {
+	p.patches.close()
+	p.mu.Lock()
+	if !p.attached || terminate || p.ready() != nil {
+		p.mu.Unlock()
+		return
+	}
+	p.quiescing = true
+	if p.phase == running {
+		p.pausing = true
+		p.debugger.CancelDownloads()
+		p.ask("pause", dap.PauseArguments{}, func(*header) {})
+		p.waitFor(context.Background(), quiescePatience, func() bool { return p.phase != running })
+	}
+	p.stepping = false
+	p.mu.Unlock()
+	// A hold takes the pending signal. If there can't be one the target has
+	// exited or the session is stuck: nothing more can be done for it.
+	if h, err := p.holdSession(context.Background()); err == nil {
+		p.letGo(h)
+	}
+}

@@ -1,0 +1,370 @@
+package adapter
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-dap"
+
+	"github.com/darn-dev/darn/adapter/dapclient"
+)
+
+// built holds the programs built for the tests, by folder in testdata.
+var (
+	buildDir string
+	buildMu  sync.Mutex
+	built    = make(map[string]string)
+)
+
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "darn-adapter-test")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	buildDir = dir
+	return m.Run()
+}
+
+// build builds a program in testdata without optimisations, as Delve does.
+func build(t testing.TB, folder string) string {
+	t.Helper()
+	buildMu.Lock()
+	defer buildMu.Unlock()
+	if path, ok := built[folder]; ok {
+		return path
+	}
+	path := filepath.Join(buildDir, folder)
+	cmd := exec.Command("go", "build", "-gcflags=all=-N -l", "-o", path, "./"+folder)
+	cmd.Dir = "testdata"
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building %s: %v\n%s", folder, err, out)
+	}
+	built[folder] = path
+	return path
+}
+
+// source returns the path of a file in testdata and the number of the first
+// line that contains mark.
+func source(t testing.TB, file, mark string) (path string, line int) {
+	t.Helper()
+	path, err := filepath.Abs(filepath.Join("testdata", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, l := range strings.Split(string(text), "\n") {
+		if strings.Contains(l, mark) {
+			return path, i + 1
+		}
+	}
+	t.Fatalf("%s has no line with %q", path, mark)
+	return "", 0
+}
+
+// lockedBuffer is a buffer that a process writes while a test reads it.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// child is a process started by a test.
+type child struct {
+	*exec.Cmd
+	out  lockedBuffer
+	done chan struct{} // closed when it has ended
+}
+
+func start(t testing.TB, cmd *exec.Cmd) *child {
+	t.Helper()
+	c := &child{Cmd: cmd, done: make(chan struct{})}
+	if cmd.Stdout == nil {
+		cmd.Stdout = &c.out
+	}
+	cmd.Stderr = io.MultiWriter(&c.out)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(c.done)
+		_ = cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-c.done
+		if t.Failed() {
+			t.Logf("output of %s:\n%s", filepath.Base(cmd.Path), c.out.String())
+		}
+	})
+	return c
+}
+
+// wait waits for the end of c and returns its exit status, minus a signal.
+func (c *child) wait(t testing.TB) int {
+	t.Helper()
+	select {
+	case <-c.done:
+	case <-time.After(time.Minute):
+		t.Fatalf("%s has not ended", c.Path)
+	}
+	s := c.ProcessState.Sys().(syscall.WaitStatus)
+	if s.Signaled() {
+		return -int(s.Signal())
+	}
+	return s.ExitStatus()
+}
+
+// server starts an adapter and returns it with its address. Commands for
+// serveHalts can be written to in.
+func server(t testing.TB, mode string) (adapter *child, addr string, in io.Writer) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	// The race detector would wait a second at the end.
+	cmd.Env = append(os.Environ(), playAdapter+"="+mode, "GORACE=atexit_sleep_ms=0")
+	return listening(t, cmd)
+}
+
+// listening starts a server that prints where it listens.
+func listening(t testing.TB, cmd *exec.Cmd) (*child, string, io.Writer) {
+	t.Helper()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := start(t, cmd)
+	const says = "DAP server listening at: "
+	var addr string
+	eventually(t, "the listening line", func() bool {
+		for line := range strings.Lines(c.out.String()) {
+			if rest, ok := strings.CutPrefix(line, says); ok && strings.HasSuffix(line, "\n") {
+				addr = strings.TrimSpace(rest)
+			}
+		}
+		return addr != ""
+	})
+	return c, addr, in
+}
+
+// eventually waits until ok returns true.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// client is a dapclient that fails its test on any error.
+type client struct {
+	*dapclient.Client
+	t   testing.TB
+	ctx context.Context
+}
+
+// connect connects to a server.
+func connect(t testing.TB, addr string, trace func(bool, []byte)) *client {
+	t.Helper()
+	network := "tcp"
+	if strings.HasPrefix(addr, "/") {
+		network = "unix"
+	}
+	conn, err := net.Dial(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wrap(t, dapclient.New(conn, trace))
+}
+
+func wrap(t testing.TB, c *dapclient.Client) *client {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	t.Cleanup(func() {
+		cancel()
+		c.Close()
+	})
+	return &client{c, t, ctx}
+}
+
+// session starts an adapter and a client of it.
+func session(t testing.TB) (*client, *child) {
+	t.Helper()
+	adapter, addr, _ := server(t, "listen 127.0.0.1:0")
+	return connect(t, addr, nil), adapter
+}
+
+func (c *client) must(err error) {
+	c.t.Helper()
+	if err != nil {
+		c.t.Fatalf("%v (events: %v)", err, c.Pending())
+	}
+}
+
+func (c *client) call(command string, arguments, result any) {
+	c.t.Helper()
+	c.must(c.Call(c.ctx, command, arguments, result))
+}
+
+// fails makes a request that must fail.
+func (c *client) fails(command string, arguments any) *dapclient.Error {
+	c.t.Helper()
+	err := c.Call(c.ctx, command, arguments, nil)
+	if e, ok := err.(*dapclient.Error); ok {
+		return e
+	}
+	c.t.Fatalf("%s: got %v, want a refusal", command, err)
+	return nil
+}
+
+func (c *client) start(command string, arguments any) {
+	c.t.Helper()
+	_, err := c.Initialize(c.ctx)
+	c.must(err)
+	c.must(c.Start(c.ctx, command, arguments))
+}
+
+func (c *client) attach(pid int) {
+	c.t.Helper()
+	c.start("attach", map[string]any{"mode": "local", "processId": pid})
+}
+
+func (c *client) configured() {
+	c.t.Helper()
+	c.must(c.Configured(c.ctx))
+}
+
+func (c *client) event(name string, body any) {
+	c.t.Helper()
+	_, err := c.Event(c.ctx, body, name)
+	c.must(err)
+}
+
+func (c *client) stopped() dap.StoppedEventBody {
+	c.t.Helper()
+	var body dap.StoppedEventBody
+	c.event("stopped", &body)
+	return body
+}
+
+// stoppedFor waits for a stop with a reason.
+func (c *client) stoppedFor(reason string) dap.StoppedEventBody {
+	c.t.Helper()
+	body := c.stopped()
+	if body.Reason != reason {
+		c.t.Fatalf("stopped for %q (%s %s), want %q", body.Reason, body.Description, body.Text, reason)
+	}
+	return body
+}
+
+// breakpoints sets the breakpoints of a file.
+func (c *client) breakpoints(path string, lines ...int) []dap.Breakpoint {
+	c.t.Helper()
+	a := dap.SetBreakpointsArguments{Source: dap.Source{Path: path}, Breakpoints: []dap.SourceBreakpoint{}}
+	for _, l := range lines {
+		a.Breakpoints = append(a.Breakpoints, dap.SourceBreakpoint{Line: l})
+	}
+	var r dap.SetBreakpointsResponseBody
+	c.call("setBreakpoints", a, &r)
+	return r.Breakpoints
+}
+
+func (c *client) resume(command string, thread int) {
+	c.t.Helper()
+	c.call(command, map[string]any{"threadId": thread}, nil)
+}
+
+func (c *client) evaluate(expression string) string {
+	c.t.Helper()
+	var r dap.EvaluateResponseBody
+	c.call("evaluate", dap.EvaluateArguments{Expression: expression, Context: "repl"}, &r)
+	return r.Result
+}
+
+// top returns the line at which a goroutine is.
+func (c *client) top(thread int) int {
+	c.t.Helper()
+	var r dap.StackTraceResponseBody
+	c.call("stackTrace", dap.StackTraceArguments{ThreadId: thread, Levels: 1}, &r)
+	if len(r.StackFrames) == 0 {
+		c.t.Fatal("no stack frames")
+	}
+	return r.StackFrames[0].Line
+}
+
+func (c *client) disconnect(terminate bool) {
+	c.t.Helper()
+	c.must(c.Disconnect(c.ctx, terminate))
+}
+
+// total returns the last total that a target has printed.
+func total(c *child) int {
+	n := 0
+	for line := range strings.Lines(c.out.String()) {
+		if s, ok := strings.CutPrefix(line, "total "); ok {
+			n, _ = strconv.Atoi(strings.TrimSpace(s))
+		}
+	}
+	return n
+}
+
+// mustGoOn fails the test unless the target lives, untraced, and counts on.
+func mustGoOn(t testing.TB, target *child) {
+	t.Helper()
+	counted := cpuTime(t, target)
+	eventually(t, "the target to go on", func() bool {
+		select {
+		case <-target.done:
+			t.Fatalf("the target has ended: %v", target.ProcessState)
+		default:
+		}
+		return cpuTime(t, target) > counted
+	})
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", target.Process.Pid))
+	if !strings.Contains(string(status), "TracerPid:\t0\n") {
+		t.Fatalf("the target is traced still:\n%s", status)
+	}
+}
+
+// cpuTime returns how often the target's threads have given up the processor.
+func cpuTime(t testing.TB, target *child) (switches int) {
+	t.Helper()
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", target.Process.Pid))
+	for _, task := range tasks {
+		status, _ := os.ReadFile(task)
+		for s := bufio.NewScanner(bytes.NewReader(status)); s.Scan(); {
+			if n, ok := strings.CutPrefix(s.Text(), "voluntary_ctxt_switches:"); ok {
+				v, _ := strconv.Atoi(strings.TrimSpace(n))
+				switches += v
+			}
+		}
+	}
+	return switches
+}

@@ -1,0 +1,110 @@
+package adapter
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/process"
+)
+
+// The adapter under test is a process of its own, as it is in use: it traces,
+// and Delve collects all children of the process it is in. It is this test
+// binary, told by the environment variable to play it.
+const playAdapter = "DARN_TEST_ADAPTER"
+
+func TestMain(m *testing.M) {
+	mode := os.Getenv(playAdapter)
+	if mode == "" {
+		os.Exit(runTests(m))
+	}
+	os.Unsetenv(playAdapter) // not for the targets
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	cfg := Config{Listen: "127.0.0.1:0", OnlySameUser: true, CheckGoVersion: true}
+	how, addr, _ := strings.Cut(mode, " ")
+	var err error
+	switch how {
+	case "listen":
+		cfg.Listen = addr
+		err = Listen(ctx, cfg)
+	case "dial":
+		cfg.ClientAddr = addr
+		err = Dial(ctx, cfg)
+	case "stdio":
+		err = ServeStdio(ctx, cfg)
+	case "halts":
+		err = serveHalts(ctx, cfg)
+	}
+	if err != nil && ctx.Err() == nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// serveHalts serves one session as Listen does, and halts its target as often
+// as it is told to on standard input.
+func serveHalts(ctx context.Context, cfg Config) error {
+	l, err := listen(cfg.Listen)
+	if err != nil {
+		return err
+	}
+	fmt.Println("DAP server listening at:", l.Addr())
+	conn, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	p := newProxy(conn, cfg)
+	go func() {
+		for s := bufio.NewScanner(os.Stdin); s.Scan(); {
+			var n int
+			var pause time.Duration
+			if _, err := fmt.Sscan(s.Text(), &n, &pause); err != nil {
+				panic(err)
+			}
+			fmt.Println("halts", p.haltOften(ctx, n, pause))
+		}
+	}()
+	return p.serve(ctx)
+}
+
+// haltOften halts the target n times and does nothing in it.
+func (p *proxy) haltOften(ctx context.Context, n int, pause time.Duration) string {
+	h, err := p.holdSession(ctx)
+	if err != nil {
+		return fmt.Sprintf("failed: %v", err)
+	}
+	haltee, err := process.New(p.debugger, p)
+	p.letGo(h)
+	if err != nil {
+		return fmt.Sprintf("failed: %v", err)
+	}
+	defer haltee.Close()
+	done, busy := 0, 0
+	measured := haltee.Measure()
+	for range n {
+		err := haltee.Halt(ctx, func(h *process.Halt) error {
+			_, err := h.Threads()
+			return err
+		})
+		switch {
+		case err == nil:
+			done++
+		case finding.CodeOf(err) == finding.Busy:
+			busy++
+		default:
+			return fmt.Sprintf("failed: %v", err)
+		}
+		time.Sleep(pause)
+	}
+	s := measured()
+	return fmt.Sprintf("done %d busy %d running %d total %v max %v", done, busy, s.Halts, s.Total, s.Max)
+}

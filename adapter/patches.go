@@ -1,0 +1,230 @@
+package adapter
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/darn-dev/darn/patcher"
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/process"
+)
+
+// patches answers Darn's own requests, each in a goroutine of its own: the
+// session goes on meanwhile. The engine runs one operation at a time.
+type patches struct {
+	p *proxy
+
+	mu     sync.Mutex // guards what follows; held while the engine is opened
+	engine *patcher.Engine
+	target *process.Process
+
+	running sync.WaitGroup  // operations
+	ctxMu   sync.Mutex      // guards what follows; held while they are ended
+	ctx     context.Context // of the operations, until close
+	cancel  context.CancelFunc
+}
+
+func (s *patches) init(p *proxy) {
+	s.p = p
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+}
+
+// close ends the operations under way and lets go of the engine. The next
+// request opens it again, on the target that the session has then.
+func (s *patches) close() {
+	s.ctxMu.Lock()
+	s.cancel()
+	s.running.Wait()
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.ctxMu.Unlock()
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.engine != nil {
+		s.engine.Close()
+		s.target.Close()
+		s.engine, s.target = nil, nil
+	}
+}
+
+// open returns the engine for the session's target.
+func (s *patches) open(ctx context.Context) (*patcher.Engine, error) {
+	s.p.mu.Lock()
+	err := s.p.ready()
+	if s.p.quiescing {
+		err = finding.Refuse(finding.WrongState, "the debug session is ending", "attach again")
+	}
+	s.p.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.engine != nil {
+		return s.engine, nil
+	}
+	h, err := s.p.holdSession(ctx)
+	if err != nil {
+		return nil, err
+	}
+	target, err := process.New(s.p.debugger, s.p)
+	s.p.letGo(h)
+	if err != nil {
+		return nil, err
+	}
+	engine, err := patcher.Open(target)
+	if err != nil {
+		target.Close()
+		return nil, err
+	}
+	s.engine, s.target = engine, target
+	return engine, nil
+}
+
+// preparePatience is for how long prepare may keep an attached target stopped.
+const preparePatience = 10 * time.Second
+
+// prepare opens the engine on a target that was attached to while it is still
+// stopped, so that it need not be halted for it later. What can't be opened is
+// said when it's asked for.
+func (s *patches) prepare() {
+	s.p.mu.Lock()
+	wanted := s.p.attached && s.p.phase == stopped
+	s.p.mu.Unlock()
+	if wanted {
+		ctx, cancel := context.WithTimeout(context.Background(), preparePatience)
+		defer cancel()
+		_, _ = s.open(ctx)
+	}
+}
+
+// request handles a request of Darn's.
+func (s *patches) request(h *header) {
+	s.start(func(ctx context.Context) {
+		body, err := s.answer(ctx, h.Command, h.Arguments)
+		if err != nil {
+			s.p.refuse(h, err)
+			return
+		}
+		s.p.respond(h, body)
+	})
+}
+
+// start runs an operation in its own goroutine.
+func (s *patches) start(op func(ctx context.Context)) {
+	s.ctxMu.Lock()
+	defer s.ctxMu.Unlock()
+	ctx := s.ctx
+	s.running.Go(func() { op(ctx) })
+}
+
+// arguments are those of all requests.
+type arguments struct {
+	Path            string          `json:"path"`
+	ID              string          `json:"id"`
+	Consistency     string          `json:"consistency"`
+	TimeoutMs       int64           `json:"timeoutMs"`
+	At              json.RawMessage `json:"at"`
+	StopOnFirstCall bool            `json:"stopOnFirstCall"`
+}
+
+// result is the answer to the requests that change a patch.
+type result struct {
+	Patch   *patcher.Patch   `json:"patch,omitempty"`
+	Receipt *patcher.Receipt `json:"receipt"`
+}
+
+// answer runs one operation.
+func (s *patches) answer(ctx context.Context, command string, raw json.RawMessage) (any, error) {
+	var a arguments
+	if len(raw) > 0 {
+		if err := json.Unmarshal(raw, &a); err != nil {
+			return nil, fmt.Errorf("%s: arguments that make no sense: %w", command, err)
+		}
+	}
+	switch command {
+	case "darn/inspect", "darn/load":
+		if a.Path == "" {
+			return nil, fmt.Errorf("%s needs the argument path: a module file", command)
+		}
+		path, err := filepath.Abs(a.Path)
+		if err != nil {
+			return nil, err
+		}
+		a.Path = path
+	case "darn/activate", "darn/deactivate", "darn/unload":
+		if a.ID == "" {
+			return nil, fmt.Errorf("%s needs the argument id: of a loaded patch, as darn/list shows it", command)
+		}
+	case "darn/list":
+	default:
+		return nil, fmt.Errorf("%s is not a request that Darn knows: it knows inspect, load, activate, deactivate, unload and list", command)
+	}
+	if len(a.At) > 0 && string(a.At) != "null" || a.StopOnFirstCall {
+		return nil, errors.New("activation at a point (at, stopOnFirstCall) is not supported yet: nothing was done")
+	}
+	if a.TimeoutMs > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(a.TimeoutMs)*time.Millisecond)
+		defer cancel()
+	}
+	defer s.p.progress(command)()
+	e, err := s.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var r result
+	var reason string
+	switch command {
+	case "darn/inspect":
+		return e.Inspect(ctx, a.Path)
+	case "darn/list":
+		return e.List(ctx)
+	case "darn/load":
+		reason = "loaded"
+		r.Patch, r.Receipt, err = e.Load(ctx, a.Path)
+	case "darn/activate":
+		reason = "activated"
+		r.Patch, r.Receipt, err = e.Activate(ctx, a.ID, patcher.ActivateOptions{Consistency: a.Consistency})
+	case "darn/deactivate":
+		reason = "deactivated"
+		r.Patch, r.Receipt, err = e.Deactivate(ctx, a.ID)
+	case "darn/unload":
+		reason = "unloaded"
+		was := find(ctx, e, a.ID)
+		if r.Receipt, err = e.Unload(ctx, a.ID); err == nil {
+			was.State = patcher.Unloaded
+			s.p.event("darn/patch", patchEvent{reason, was, r.Receipt})
+			return r, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.p.event("darn/patch", patchEvent{reason, r.Patch, r.Receipt})
+	return r, nil
+}
+
+// patchEvent is the body of the event darn/patch.
+type patchEvent struct {
+	Reason  string           `json:"reason"`
+	Patch   *patcher.Patch   `json:"patch"`
+	Receipt *patcher.Receipt `json:"receipt"`
+}
+
+// find returns the patch with an id as it is now.
+func find(ctx context.Context, e *patcher.Engine, id string) *patcher.Patch {
+	if l, err := e.List(ctx); err == nil {
+		for _, p := range l.Patches {
+			if p.ID == id {
+				return &p
+			}
+		}
+	}
+	return &patcher.Patch{ID: id}
+}

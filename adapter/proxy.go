@@ -1,0 +1,279 @@
+package adapter
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	delve "github.com/go-delve/delve/service/dap"
+	"github.com/go-delve/delve/service/debugger"
+	"github.com/google/go-dap"
+)
+
+// proxy stands between one client and one session of Delve's.
+type proxy struct {
+	conn    io.ReadWriteCloser
+	client  *outbox
+	session *delve.Session
+	inner   *sessionConn
+	done    chan struct{} // closed when the session's request loop has ended
+	ending  chan struct{} // closed when the session is ended from here
+
+	holding chan struct{} // holds one token while there is a hold
+	patches patches
+
+	mu       sync.Mutex
+	debugger *debugger.Debugger // of the session, from its initialized event on
+	state
+	hold          *hold // the last one
+	showsProgress bool  // the client does
+	lastProgress  int
+	lastAsk       int
+	waiting       map[int]func(*header) // by the numbers of the proxy's own requests
+}
+
+// firstAsk is above the sequence numbers that clients use.
+const firstAsk = 1 << 40
+
+// ServeConn serves one debug session to the client at conn and returns when it
+// has ended and conn is closed. If ctx ends first the session does: a target
+// that was attached to goes on, one that was launched is killed. A client that
+// goes away without a word does the same.
+//
+// Delve collects every child process of its own, so a process can debug
+// one target at a time and must not have other children meanwhile.
+func ServeConn(ctx context.Context, conn io.ReadWriteCloser, cfg Config) error {
+	return newProxy(conn, cfg).serve(ctx)
+}
+
+func newProxy(conn io.ReadWriteCloser, cfg Config) *proxy {
+	p := &proxy{
+		conn:    conn,
+		client:  newOutbox(conn),
+		done:    make(chan struct{}),
+		ending:  make(chan struct{}),
+		holding: make(chan struct{}, 1),
+		lastAsk: firstAsk,
+		waiting: make(map[int]func(*header)),
+		state:   state{changed: make(chan struct{})},
+	}
+	p.patches.init(p)
+	p.inner = newSessionConn(p.fromSession)
+	p.session = delve.NewSession(p.inner, &delve.Config{
+		Config:        cfg.delve(make(chan struct{})),
+		StopTriggered: p.ending,
+	}, nil)
+	return p
+}
+
+func (p *proxy) serve(ctx context.Context) error {
+	go func() {
+		defer close(p.done)
+		p.session.ServeDAPCodec()
+	}()
+	gone := make(chan error, 1)
+	go func() { gone <- p.readClient() }()
+
+	var err error
+	select {
+	case <-p.done:
+	case err = <-gone:
+		p.quiesce(false)
+	case <-ctx.Done():
+		err = ctx.Err()
+		p.quiesce(false)
+	}
+	close(p.ending)
+	p.session.Close()
+	p.patches.close()
+	p.inner.Close()
+	select {
+	case <-p.done:
+	case <-time.After(endPatience): // a build is under way, perhaps
+	}
+	p.client.close()
+	select {
+	case <-p.client.done:
+	case <-time.After(endPatience): // the client has ceased to read
+	}
+	p.conn.Close()
+	return err
+}
+
+// endPatience is for how long a session may take to see its end.
+const endPatience = 5 * time.Second
+
+// readClient handles the client's messages until there are no more.
+func (p *proxy) readClient() error {
+	r := bufio.NewReader(p.conn)
+	for {
+		msg, err := dap.ReadBaseMessage(r)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		p.fromClient(msg)
+	}
+}
+
+// fromClient handles one message of the client's.
+func (p *proxy) fromClient(msg []byte) {
+	h := new(header)
+	if err := json.Unmarshal(msg, h); err != nil || h.Type != "request" {
+		p.inner.send(msg) // the session knows what to say to it
+		return
+	}
+	switch {
+	case h.Command == "initialize":
+		p.initialize(h)
+	case strings.HasPrefix(h.Command, "darn/"):
+		p.patches.request(h)
+		return
+	case h.Command == "evaluate" && p.patches.console(h):
+		return
+	case h.Command == "configurationDone":
+		p.patches.prepare()
+	case h.Command == "restart":
+		p.patches.close()
+	case h.Command == "disconnect":
+		p.quiesce(terminates(h))
+	case h.Command == "pause":
+		p.clearDownloads()
+	}
+	stepGoesOn := h.Command == "continue" && p.stepGoesOn()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forwarded(h, stepGoesOn)
+	p.inner.send(msg)
+}
+
+// ask sends the session a request of the proxy's own. answer is called in the
+// session's goroutine that writes the response. Called with p.mu held.
+func (p *proxy) ask(command string, arguments any, answer func(*header)) {
+	p.lastAsk++
+	p.waiting[p.lastAsk] = answer
+	p.inner.send(marshal(map[string]any{
+		"seq": p.lastAsk, "type": "request", "command": command, "arguments": arguments,
+	}))
+}
+
+// fromSession handles one message of the session's, in its goroutine.
+func (p *proxy) fromSession(msg []byte) {
+	var h header
+	if err := json.Unmarshal(msg, &h); err != nil {
+		p.pass(msg)
+		return
+	}
+	if h.Type == "response" && h.RequestSeq > firstAsk {
+		p.mu.Lock()
+		answer := p.waiting[h.RequestSeq]
+		delete(p.waiting, h.RequestSeq)
+		p.mu.Unlock()
+		if answer != nil {
+			answer(&h)
+		}
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case h.Type == "response":
+		p.answered(&h)
+		if h.Command == "initialize" && h.Success {
+			msg = edit(msg, "body", func(body []byte) []byte { return addMember(body, "supportsDarn", true) })
+		}
+		p.pass(msg)
+	case h.Event == "stopped":
+		p.passStop(msg, &h)
+	case h.Event == "initialized":
+		p.debugger = debuggerOf(p.session)
+		p.phase, p.stepping = stopped, false
+		p.broadcast()
+		p.pass(msg)
+	case h.Event == "exited", h.Event == "terminated":
+		p.phase, p.stepping = ended, false
+		p.broadcast()
+		p.pass(msg)
+	case h.Event == "capabilities" && p.attached:
+		// A target that was attached to can't be restarted; a session that is
+		// asked to stops it and reports a pause.
+		p.pass(edit(msg, "body", func(body []byte) []byte {
+			return edit(body, "capabilities", func(c []byte) []byte { return addMember(c, "supportsRestartRequest", false) })
+		}))
+	default:
+		p.pass(msg)
+	}
+}
+
+// pass sends a message to the client.
+func (p *proxy) pass(msg []byte) {
+	p.client.put(func() []byte { return msg })
+}
+
+// passStop sends a stopped event to the client, with its true reason.
+func (p *proxy) passStop(msg []byte, h *header) {
+	var body dap.StoppedEventBody
+	_ = json.Unmarshal(h.Body, &body)
+	asked, hold := p.pausing, p.hold
+	p.stoppedFor(body.Reason)
+	if p.quiescing {
+		return
+	}
+	if body.Reason != "pause" || asked || hold == nil {
+		p.pass(msg)
+		return
+	}
+	p.client.put(func() []byte {
+		<-hold.judged
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.halted == 0 {
+			return msg
+		}
+		reason := p.coincided
+		p.coincided = nil
+		return reason.report(msg)
+	})
+}
+
+// clearDownloads makes the session answer a pause. It ignores the first one
+// after an attach, in the belief that debug information is being downloaded.
+func (p *proxy) clearDownloads() {
+	p.mu.Lock()
+	dbg := p.debugger
+	p.mu.Unlock()
+	if dbg != nil {
+		dbg.CancelDownloads()
+	}
+}
+
+// initialize notes what the client can do.
+func (p *proxy) initialize(h *header) {
+	var a dap.InitializeRequestArguments
+	_ = json.Unmarshal(h.Arguments, &a)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.showsProgress = a.SupportsProgressReporting
+}
+
+// noDebug and terminates read arguments of requests.
+
+func noDebug(h *header) bool {
+	var a struct {
+		NoDebug bool `json:"noDebug"`
+	}
+	_ = json.Unmarshal(h.Arguments, &a)
+	return a.NoDebug && h.Command == "launch"
+}
+
+func terminates(h *header) bool {
+	var a dap.DisconnectArguments
+	_ = json.Unmarshal(h.Arguments, &a)
+	return a.TerminateDebuggee
+}

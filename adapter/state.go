@@ -1,0 +1,152 @@
+package adapter
+
+import (
+	"context"
+	"time"
+
+	"github.com/darn-dev/darn/patcher/finding"
+)
+
+// phase is where a session stands, as far as its messages show.
+type phase int
+
+const (
+	starting phase = iota // no debugger yet
+	stopped               // also before configurationDone
+	running
+	ended // the target has exited, or was detached from
+)
+
+// state follows the session by its messages: those on their way to it and
+// those that it sends. All of it is guarded by proxy.mu.
+type state struct {
+	phase   phase
+	noDebug bool
+	// attached is set if the target lived before the session.
+	attached bool
+	// resume is the sequence number of the request that made the target run.
+	resume int
+	// stepping is set while a step is under way. A halt in this time could
+	// swallow the end of the step.
+	stepping bool
+	// interrupted is set if the last stop may have left a step unfinished,
+	// which the next continue then finishes.
+	interrupted bool
+	// pausing is set from a request to stop until the stop.
+	pausing bool
+	// halted counts the halts since the target was last resumed by request.
+	halted int
+	// coincided is the stop that a halt met, until it is reported.
+	coincided *stopReason
+	// quiescing is set when the session is about to end: its last stop is the
+	// proxy's own.
+	quiescing bool
+	// changed is closed at the next change of phase or stepping.
+	changed chan struct{}
+}
+
+func (s *state) broadcast() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// forwarded notes a request that is about to be passed to the session.
+// stepGoesOn tells that the target is in an unfinished step.
+func (p *proxy) forwarded(h *header, stepGoesOn bool) {
+	switch h.Command {
+	case "launch", "attach":
+		p.attached = h.Command == "attach"
+		p.noDebug = noDebug(h)
+	case "pause", "restart", "disconnect":
+		p.pausing = p.phase == running
+	case "configurationDone", "continue", "reverseContinue":
+		p.resumed(h, stepGoesOn)
+	case "next", "stepIn", "stepOut", "stepBack":
+		p.resumed(h, true)
+	}
+}
+
+func (p *proxy) resumed(h *header, stepping bool) {
+	if p.phase != stopped {
+		return // the session refuses it
+	}
+	p.phase, p.resume, p.stepping = running, h.Seq, stepping
+	p.halted, p.coincided, p.interrupted = 0, nil, false
+	p.broadcast()
+}
+
+// stepGoesOn reports whether the target would finish a step if it were
+// continued. It must be called without p.mu: the session locks the target
+// while it sends some messages, each of which takes p.mu.
+func (p *proxy) stepGoesOn() bool {
+	p.mu.Lock()
+	possible := p.interrupted && p.phase == stopped
+	p.mu.Unlock()
+	if !possible {
+		return false
+	}
+	group, unlock := p.debugger.LockTargetGroup()
+	defer unlock()
+	return group.HasSteppingBreakpoints()
+}
+
+// answered notes a response of the session's.
+func (p *proxy) answered(h *header) {
+	if h.RequestSeq == p.resume && !h.Success && p.phase == running {
+		p.phase, p.stepping = stopped, false
+		p.broadcast()
+	}
+}
+
+// stoppedFor notes that the target stopped.
+func (p *proxy) stoppedFor(reason string) {
+	if p.phase != running {
+		return
+	}
+	p.interrupted = p.stepping && reason != "step" && reason != "pause"
+	p.phase, p.stepping, p.pausing = stopped, false, false
+	p.broadcast()
+}
+
+// stepPatience is for how long a halt waits for the end of a step.
+var stepPatience = 5 * time.Second
+
+// waitFor waits until ok, which is called with p.mu held, holds; it returns
+// false when d is over, ctx ends or the session does. It is called and returns
+// with p.mu held.
+func (p *proxy) waitFor(ctx context.Context, d time.Duration, ok func() bool) bool {
+	timeout := time.NewTimer(d)
+	defer timeout.Stop()
+	for !ok() {
+		changed := p.changed
+		p.mu.Unlock()
+		again := false
+		select {
+		case <-changed:
+			again = true
+		case <-timeout.C:
+		case <-ctx.Done():
+		case <-p.done:
+		}
+		p.mu.Lock()
+		if !again {
+			return ok()
+		}
+	}
+	return true
+}
+
+// ready refuses what needs a live target if there is none.
+func (p *proxy) ready() error {
+	switch {
+	case p.noDebug:
+		return finding.Refuse(finding.WrongState,
+			"the program was launched with noDebug: nothing is attached to it",
+			"launch it without noDebug, or attach to it")
+	case p.phase == starting:
+		return finding.Refuse(finding.WrongState, "there is no target yet", "launch or attach first")
+	case p.phase == ended:
+		return finding.Refuse(finding.TargetExited, "the target has exited", "start it again; patches of a process end with it")
+	}
+	return nil
+}

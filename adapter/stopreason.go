@@ -1,0 +1,89 @@
+package adapter
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/go-delve/delve/pkg/proc"
+	"github.com/google/go-dap"
+)
+
+// stopReason is why a target stopped, in the words of a stopped event.
+type stopReason struct {
+	reason, description, text string
+	thread                    int64 // goroutine id
+	breakpoints               []int
+}
+
+// Prefixes by which Delve's session names the breakpoints it sets.
+const (
+	functionBreakpoint    = "functionBreakpoint"
+	instructionBreakpoint = "instructionBreakpoint"
+)
+
+// coincidence returns the reason for which the session will report a stop that
+// met a halt, nil if it will not. The group is locked and stopped.
+func coincidence(group *proc.TargetGroup) *stopReason {
+	target := group.Selected
+	threads := append([]proc.Thread{target.CurrentThread()}, target.ThreadList()...)
+	for _, th := range threads {
+		bp := th.Breakpoint()
+		if bp.Breakpoint == nil || !bp.Active || bp.Logical == nil || bp.Logical.Tracepoint {
+			continue
+		}
+		r := &stopReason{reason: "breakpoint", breakpoints: []int{bp.LogicalID()}}
+		if g, err := proc.GetG(th); err == nil && g != nil {
+			r.thread = g.ID
+		}
+		switch name := bp.Logical.Name; {
+		case name == proc.FatalThrow:
+			r.reason, r.description, r.text = "exception", "fatal error", evalString(target, r.thread, "s")
+		case name == proc.UnrecoveredPanic:
+			r.reason, r.description, r.text = "exception", "panic", evalString(target, r.thread, "(*msgs).arg.(data)")
+		case bp.WatchType != 0:
+			r.reason, r.breakpoints = "data breakpoint", nil
+		case strings.HasPrefix(name, functionBreakpoint):
+			r.reason = "function breakpoint"
+		case strings.HasPrefix(name, instructionBreakpoint):
+			r.reason = "instruction breakpoint"
+		}
+		return r
+	}
+	return nil
+}
+
+// evalString returns the value of an expression in the top frame of a
+// goroutine as Delve's session shows it, "" if there is none.
+func evalString(target *proc.Target, goroutine int64, expr string) string {
+	scope, err := proc.ConvertEvalScope(target, goroutine, 0, 0)
+	if err != nil {
+		return ""
+	}
+	v, err := scope.EvalExpression(expr, proc.LoadConfig{FollowPointers: true, MaxStringLen: 512, MaxStructFields: -1})
+	if err != nil || v.Value == nil {
+		return ""
+	}
+	return v.Value.String()
+}
+
+// report puts r into a stopped event that says pause.
+func (r *stopReason) report(event []byte) []byte {
+	return edit(event, "body", func(old []byte) []byte {
+		var body dap.StoppedEventBody
+		if err := json.Unmarshal(old, &body); err != nil {
+			return old
+		}
+		if r == nil {
+			// Nobody asked for a pause, and the only other stop that the session
+			// takes for one is a breakpoint in the program's text.
+			body.Reason, body.HitBreakpointIds = "breakpoint", []int{}
+			return marshal(body)
+		}
+		body.Reason, body.Description, body.Text = r.reason, r.description, r.text
+		body.HitBreakpointIds = r.breakpoints
+		if r.thread != 0 {
+			body.ThreadId = int(r.thread)
+		}
+		return marshal(body)
+	})
+}
