@@ -1,0 +1,268 @@
+package cli
+
+import (
+	"bytes"
+	"debug/elf"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/darn-dev/darn/patcher"
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/module"
+)
+
+// mustRefuse fails the test unless darn has refused with the code, in words.
+func (r result) mustRefuse(t *testing.T, code finding.Code, words string) {
+	t.Helper()
+	if r.code != exitRefused || !strings.Contains(r.stderr, "["+string(code)+"]") || !strings.Contains(r.stderr, words) {
+		t.Errorf("exit status %d, stderr %q; want 1, [%s] and %q", r.code, r.stderr, code, words)
+	}
+}
+
+func TestBadModules(t *testing.T) {
+	house := buildTeahouse(t)
+	good, err := os.ReadFile(house.patch(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name  string
+		file  func(t *testing.T) []byte
+		code  finding.Code
+		words string
+	}{
+		{"not an ELF file", func(*testing.T) []byte { return []byte("#!/bin/sh\necho no module\n") },
+			finding.ModuleMalformed, "not an ELF"},
+		{"empty file", func(*testing.T) []byte { return nil }, finding.ModuleMalformed, ""},
+		{"truncated file", func(*testing.T) []byte { return good[:len(good)/2] }, finding.ModuleMalformed, ""},
+		{"wrong architecture", func(*testing.T) []byte {
+			data := bytes.Clone(good)
+			data[18], data[19] = byte(elf.EM_AARCH64), 0 // e_machine
+			return data
+		}, finding.ModuleMalformed, "EM_AARCH64"},
+		{"module for another build", func(t *testing.T) []byte {
+			data, err := os.ReadFile(buildTeahouse(t, "-ldflags=-X=main.other=build").patch(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return data
+		}, finding.BuildIDMismatch, "another build"},
+		{"function that is not in the target", func(t *testing.T) []byte {
+			m, err := module.Read(good)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.Manifest.Functions[0].Symbol = "main.nowhere"
+			var b bytes.Buffer
+			if err := m.Write(&b); err != nil {
+				t.Fatal(err)
+			}
+			return b.Bytes()
+		}, finding.SymbolUnresolved, "main.nowhere"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := house.start(t)
+			path := filepath.Join(t.TempDir(), "bad.so")
+			if err := os.WriteFile(path, test.file(t), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			before := s.snapshot()
+			darn(t, "load", s.flag(), path).mustRefuse(t, test.code, test.words)
+			darn(t, "inspect", s.flag(), path).mustRefuse(t, test.code, test.words)
+			s.mustEqual(before)
+			s.mustAnswer(oldBill)
+		})
+	}
+}
+
+// TestRefusalAsJSON reads a refusal as a script does.
+func TestRefusalAsJSON(t *testing.T) {
+	s := buildTeahouse(t).start(t)
+	path := filepath.Join(t.TempDir(), "bad.so")
+	if err := os.WriteFile(path, []byte("text"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := darn(t, "load", "--json", s.flag(), path)
+	r.mustRefuse(t, finding.ModuleMalformed, "")
+	var refusal struct {
+		Error    string
+		Findings []finding.Finding
+	}
+	r.decode(t, &refusal)
+	if len(refusal.Findings) == 0 || refusal.Findings[0].Code != finding.ModuleMalformed || refusal.Findings[0].Advice == "" || refusal.Error == "" {
+		t.Errorf("refusal %+v", refusal)
+	}
+}
+
+func TestTextChangedBySomeoneElse(t *testing.T) {
+	house := buildTeahouse(t)
+	module := house.patch(t)
+	s := house.start(t)
+	var inspection patcher.Inspection
+	darn(t, "inspect", "--json", s.flag(), module).ok(t).decode(t, &inspection)
+
+	memory, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", s.pid), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer memory.Close()
+	// Nobody asks for a bill meanwhile: the function is not run.
+	at := int64(inspection.Module.Functions[0].Address) + 20
+	old := make([]byte, 1)
+	if _, err := memory.ReadAt(old, at); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := memory.WriteAt([]byte{old[0] ^ 0xff}, at); err != nil {
+		t.Fatal(err)
+	}
+	before := s.snapshot()
+	darn(t, "load", s.flag(), module).mustRefuse(t, finding.TextMismatch, "main.handleBill")
+	s.mustEqual(before)
+
+	if _, err := memory.WriteAt(old, at); err != nil {
+		t.Fatal(err)
+	}
+	s.mustAnswer(oldBill)
+}
+
+func TestProcessOfAnotherUser(t *testing.T) {
+	house := buildTeahouse(t)
+	module := house.patch(t)
+	if os.Getuid() != 0 {
+		darn(t, "load", "--pid=1", module).mustRefuse(t, finding.UnsupportedTarget, "belongs to user 0")
+		return
+	}
+	s := house.start(t)
+	// The folder of the test program is closed to other users.
+	cmd := command("load", s.flag(), module)
+	program, err := os.ReadFile(cmd.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Path = filepath.Join(shared, "darn-for-all")
+	if err := os.WriteFile(cmd.Path, program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	before := s.snapshot()
+	run(t, cmd).mustRefuse(t, finding.UnsupportedTarget, "belongs to user 0")
+	s.mustEqual(before)
+	s.mustAnswer(oldBill)
+}
+
+// asTracer makes this test program trace the process with that id until its
+// standard input ends.
+const asTracer = "DARN_TEST_AS_TRACER"
+
+func trace(pid string) {
+	runtime.LockOSThread()
+	n, err := strconv.Atoi(pid)
+	if err == nil {
+		err = unix.PtraceSeize(n)
+	}
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println("tracing")
+	_, _ = os.Stdin.Read(make([]byte, 1))
+	os.Exit(0)
+}
+
+func TestProcessThatIsTraced(t *testing.T) {
+	house := buildTeahouse(t)
+	module := house.patch(t)
+	s := house.start(t)
+	tracer := command()
+	tracer.Env = append(os.Environ(), fmt.Sprintf("%s=%d", asTracer, s.pid))
+	if _, err := tracer.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	startLine(t, tracer, "tracing")
+	before := s.snapshot()
+	darn(t, "load", s.flag(), module).mustRefuse(t, finding.Busy, fmt.Sprintf("already traced by process %d", tracer.Process.Pid))
+	s.mustEqual(before)
+	s.mustAnswer(oldBill)
+}
+
+// TestProcessThatExits ends the target at many moments of a load.
+func TestProcessThatExits(t *testing.T) {
+	house := buildTeahouse(t)
+	module := house.patch(t)
+	start := time.Now()
+	s := house.start(t)
+	began := time.Now()
+	darn(t, "load", s.flag(), module).ok(t)
+	took := time.Since(began)
+	t.Logf("a load takes %s (start %s)", took, began.Sub(start))
+
+	const moments = 12
+	refused := 0
+	for i := range moments {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			c, _, err := startChild("teahouse: ", house.program)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.AfterFunc(took*time.Duration(i)/moments, c.kill)
+			r := darn(t, "load", fmt.Sprint("--pid=", c.pid()), module)
+			<-c.done
+			if r.code == exitDone {
+				return // it was faster
+			}
+			refused++
+			r.mustRefuse(t, finding.TargetExited, fmt.Sprint(c.pid()))
+		})
+	}
+	if refused == 0 {
+		t.Error("no load met an exit")
+	}
+}
+
+func TestNoSuchProcess(t *testing.T) {
+	module := buildTeahouse(t).patch(t)
+	darn(t, "load", "--pid=4194304", module).mustRefuse(t, finding.TargetExited, "no process 4194304")
+}
+
+func TestStrippedTarget(t *testing.T) {
+	module := buildTeahouse(t).patch(t)
+	stripped := buildTeahouse(t, "-ldflags=-s -w")
+	s := stripped.start(t)
+	before := s.snapshot()
+	darn(t, "load", s.flag(), module).mustRefuse(t, finding.UnsupportedTarget, "")
+	s.mustEqual(before)
+	s.mustAnswer(oldBill)
+
+	cmd := command("build", "--target", stripped.program, "--base", stripped.base, "-o", filepath.Join(t.TempDir(), "m.so"), ".")
+	cmd.Dir = stripped.source
+	run(t, cmd).mustRefuse(t, finding.UnsupportedTarget, "strip")
+}
+
+func TestTargetThatIsNoGoProgram(t *testing.T) {
+	module := buildTeahouse(t).patch(t)
+	cat := command()
+	cat.Path, cat.Args = "/bin/cat", []string{"cat"}
+	if _, err := cat.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cat.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cat.Process.Kill(); err != nil {
+			t.Error("the target has ended:", err)
+		}
+		_ = cat.Wait()
+	})
+	darn(t, "load", fmt.Sprint("--pid=", cat.Process.Pid), module).mustRefuse(t, finding.UnsupportedTarget, "")
+}

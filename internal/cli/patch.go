@@ -1,0 +1,198 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/darn-dev/darn/patcher"
+	"github.com/darn-dev/darn/patcher/process"
+)
+
+// headless runs work on the process pid: attach, work, detach. Patches stay.
+func headless(pid int, work func(*patcher.Engine) error) (err error) {
+	p, err := process.Attach(pid)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if failed := p.Close(); err == nil {
+			err = failed
+		}
+	}()
+	engine, err := patcher.Open(p)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	return work(engine)
+}
+
+// pidFlag gives cmd the required flag --pid.
+func pidFlag(cmd *cobra.Command, pid *int) {
+	cmd.Flags().IntVarP(pid, "pid", "p", 0, "`id` of the process")
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if *pid <= 0 {
+			return usagef("which process? Give its id with --pid")
+		}
+		return nil
+	}
+}
+
+// outcome is what load, activate, deactivate and unload print with --json.
+type outcome struct {
+	Patch   *patcher.Patch   `json:"patch,omitempty"`
+	Receipt *patcher.Receipt `json:"receipt"`
+}
+
+func (a *app) printOutcome(patch *patcher.Patch, receipt *patcher.Receipt) error {
+	if a.json {
+		return a.printJSON(outcome{patch, receipt})
+	}
+	if patch != nil {
+		a.printPatch(patch)
+		a.printFindings(patch.Findings)
+	}
+	fmt.Fprintln(a.stdout, describeReceipt(receipt))
+	return nil
+}
+
+func (a *app) loadCommand() *cobra.Command {
+	var pid int
+	cmd := &cobra.Command{
+		Use:   "load --pid N MODULE",
+		Short: "Map a module into a process; nothing runs it yet",
+		Long: `Attach to the process, map the module's code into it, bind it to the program,
+register it with the Go runtime, and detach. No function is replaced before
+"darn activate".`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := filepath.Abs(args[0])
+			if err != nil {
+				return err
+			}
+			return headless(pid, func(e *patcher.Engine) error {
+				patch, receipt, err := e.Load(cmd.Context(), path)
+				if err != nil {
+					return err
+				}
+				return a.printOutcome(patch, receipt)
+			})
+		},
+	}
+	pidFlag(cmd, &pid)
+	return a.jsonFlag(cmd)
+}
+
+func (a *app) activateCommand() *cobra.Command {
+	var options patcher.ActivateOptions
+	cmd := a.switchCommand("activate", "Switch a patch on", `Switch all functions of a loaded patch to their new code, at one instant for
+all threads. Calls that are under way finish in the old code.`,
+		func(ctx context.Context, e *patcher.Engine, id string) (*patcher.Patch, *patcher.Receipt, error) {
+			return e.Activate(ctx, id, options)
+		})
+	return cmd
+}
+
+func (a *app) deactivateCommand() *cobra.Command {
+	return a.switchCommand("deactivate", "Switch a patch off", `Switch all functions of an active patch back to their old code, at one instant
+for all threads. The patch stays loaded.`,
+		func(ctx context.Context, e *patcher.Engine, id string) (*patcher.Patch, *patcher.Receipt, error) {
+			return e.Deactivate(ctx, id)
+		})
+}
+
+func (a *app) unloadCommand() *cobra.Command {
+	return a.switchCommand("unload", "Take a patch out of a process", `Restore the entries of the replaced functions, prove that no goroutine, thread
+or memory refers to the module, and give its memory back. If something still
+does, the command says what, and the patch stays loaded.`,
+		func(ctx context.Context, e *patcher.Engine, id string) (*patcher.Patch, *patcher.Receipt, error) {
+			receipt, err := e.Unload(ctx, id)
+			return nil, receipt, err
+		})
+}
+
+// switchCommand is a command that changes the state of one loaded patch.
+func (a *app) switchCommand(name, short, long string,
+	change func(context.Context, *patcher.Engine, string) (*patcher.Patch, *patcher.Receipt, error)) *cobra.Command {
+	var pid int
+	cmd := &cobra.Command{
+		Use:   name + " --pid N PATCH",
+		Short: short,
+		Long:  long + "\n\nPATCH is the id that \"darn load\" and \"darn list\" print, or the module's file.",
+		Args:  args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			return headless(pid, func(e *patcher.Engine) error {
+				id, err := patchID(ctx, e, args[0])
+				if err != nil {
+					return err
+				}
+				patch, receipt, err := change(ctx, e, id)
+				if err != nil {
+					return err
+				}
+				return a.printOutcome(patch, receipt)
+			})
+		},
+	}
+	pidFlag(cmd, &pid)
+	return a.jsonFlag(cmd)
+}
+
+// patchID returns the id of the patch that was loaded from the file named
+// arg, or arg itself if there is none.
+func patchID(ctx context.Context, e *patcher.Engine, arg string) (string, error) {
+	path, err := filepath.Abs(arg)
+	if err != nil {
+		return "", err
+	}
+	listing, err := e.List(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, p := range listing.Patches {
+		if p.ID == arg {
+			return arg, nil
+		}
+	}
+	// The same file may have been loaded, changed and loaded again: the last
+	// one is meant.
+	id := arg
+	for _, p := range listing.Patches {
+		if p.Path == path {
+			id = p.ID
+		}
+	}
+	return id, nil
+}
+
+func (a *app) listCommand() *cobra.Command {
+	var pid int
+	cmd := &cobra.Command{
+		Use:   "list --pid N",
+		Short: "Print the patches in a process",
+		Args:  args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return headless(pid, func(e *patcher.Engine) error {
+				listing, err := e.List(cmd.Context())
+				if err != nil {
+					return err
+				}
+				if a.json {
+					return a.printJSON(listing)
+				}
+				t := listing.Target
+				fmt.Fprintf(a.stdout, "process %d, %s, %s\n", t.PID, t.Version, count(len(listing.Patches), "patch", "patches"))
+				for i := range listing.Patches {
+					a.printPatch(&listing.Patches[i])
+				}
+				return nil
+			})
+		},
+	}
+	pidFlag(cmd, &pid)
+	return a.jsonFlag(cmd)
+}

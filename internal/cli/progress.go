@@ -1,0 +1,34 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// progress returns a function that shows on w how far a long operation is,
+// and one that wipes that away. Both do nothing unless w is a terminal.
+func progress(w io.Writer) (show func(stage string, done, total int), wipe func()) {
+	if !isTerminal(w) {
+		return func(string, int, int) {}, func() {}
+	}
+	const wipeLine = "\r\x1b[K"
+	show = func(stage string, done, total int) {
+		fmt.Fprint(w, wipeLine+stage)
+		if total > 0 {
+			fmt.Fprintf(w, " %d/%d", done, total)
+		}
+	}
+	return show, func() { fmt.Fprint(w, wipeLine) }
+}
+
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
+	return err == nil
+}

@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+func TestWrongUsage(t *testing.T) {
+	for _, test := range []struct {
+		args string
+		want string
+	}{
+		{"", "which command?"},
+		{"fly", `unknown command "fly"`},
+		{"--speed=9 list", "unknown flag: --speed"},
+		{"list", "which process?"},
+		{"list --pid=x", "invalid argument"},
+		{"list --pid=-4", "which process?"},
+		{"list --pid=1 extra", "unknown command"},
+		{"load --pid=1", "accepts 1 arg(s), received 0"},
+		{"load --pid=1 a.so b.so", "accepts 1 arg(s), received 2"},
+		{"load a.so", "which process?"},
+		{"activate --pid=1", "accepts 1 arg(s), received 0"},
+		{"deactivate 1", "which process?"},
+		{"unload 1", "which process?"},
+		{"inspect", "accepts 1 arg(s), received 0"},
+		{"inspect --pid=0 a.so", "--pid must be the id of a process"},
+		{"build", "which program?"},
+		{"build --pid=1 --target=x", "which program?"},
+		{"build --pid=-1", "--pid must be the id of a process"},
+		{"build --target=x a b", "accepts at most 1 arg(s), received 2"},
+		{"version now", "unknown command"},
+		{"demo now", "unknown command"},
+		{"dap --stdio --listen=:0", "exclude each other"},
+		{"dap --client-addr=x --listen=:0", "exclude each other"},
+		{"dap --backend=rr", `unknown backend "rr"`},
+		{"dap --log-output=dap", "log"},
+	} {
+		t.Run(test.args, func(t *testing.T) {
+			r := darn(t, strings.Fields(test.args)...)
+			if r.code != exitUsage || r.stdout != "" || !strings.Contains(r.stderr, test.want) {
+				t.Errorf("exit status %d, stdout %q, stderr %q; want 2 and %q", r.code, r.stdout, r.stderr, test.want)
+			}
+		})
+	}
+}
+
+func TestHelpIsNoError(t *testing.T) {
+	for _, args := range []string{"--help", "help", "help build", "dap --help", "load -h"} {
+		if r := darn(t, strings.Fields(args)...).ok(t); !strings.Contains(r.stdout, "Usage:") {
+			t.Errorf("darn %s prints %q", args, r.stdout)
+		}
+	}
+}
+
+func TestVersionBeginsAsDelves(t *testing.T) {
+	lines := strings.Split(darn(t, "version").ok(t).stdout, "\n")
+	if len(lines) < 4 || lines[0] != "Delve Debugger" || !strings.HasPrefix(lines[1], "Version: 1.") ||
+		!strings.HasPrefix(lines[2], "Build: ") || !strings.HasPrefix(lines[3], "Darn: ") {
+		t.Errorf("darn version prints %q", lines)
+	}
+}
+
+func TestVersionAsJSON(t *testing.T) {
+	var v map[string]string
+	if err := json.Unmarshal([]byte(darn(t, "version", "--json").ok(t).stdout), &v); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"darn", "delve", "go"} {
+		if v[key] == "" {
+			t.Errorf("no %s in %v", key, v)
+		}
+	}
+}
