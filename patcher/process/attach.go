@@ -31,16 +31,24 @@ func Attach(pid int) (*Process, error) {
 	if err := checkTarget(pid); err != nil {
 		return nil, err
 	}
+	begun := time.Now()
 	group, err := native.Attach(pid, nil, nil)
 	if err != nil {
 		return nil, attachError(pid, err)
 	}
+	threads := len(group.ThreadList())
 	p, err := adopt(group)
 	if err != nil {
 		return nil, errors.Join(err, release(group))
 	}
+	stopped := time.Since(begun)
+	p.attached = HaltStats{Halts: 1, Total: stopped, Max: stopped, ThreadsHalted: threads}
 	return p, nil
 }
+
+// AttachHalt is the halt that Attach was, of which the most goes into reading
+// debug information; zero for a Process of New, whose caller attached.
+func (p *Process) AttachHalt() HaltStats { return p.attached }
 
 // adopt makes a Process of a target just attached to, and lets it run.
 func adopt(group *proc.TargetGroup) (*Process, error) {

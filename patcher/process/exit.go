@@ -64,19 +64,14 @@ func (p *Process) replaced() bool {
 	return errors.Is(err, io.EOF)
 }
 
-// Alive tells whether the process has not ended. It is the process that was
-// attached to, not another that got its number.
+// Alive tells whether the process has not ended; false after Close. It is the
+// process that was attached to, not another that got its number.
 func (p *Process) Alive() bool {
-	fds := []unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}
-	for {
-		n, err := unix.Poll(fds, 0)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || n != 0 {
-			return false
-		}
-		break
+	p.mu.Lock()
+	ended := p.pidfd < 0 || readable(p.pidfd)
+	p.mu.Unlock()
+	if ended {
+		return false
 	}
 	if threadLives(p.pid) {
 		return true
@@ -88,6 +83,18 @@ func (p *Process) Alive() bool {
 		tid, err := strconv.Atoi(e.Name())
 		return err == nil && threadLives(tid)
 	})
+}
+
+// readable tells whether a descriptor is: that of a process is when it has
+// ended.
+func readable(fd int) bool {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(fds, 0)
+		if err != unix.EINTR {
+			return err != nil || n != 0
+		}
+	}
 }
 
 // threadLives tells whether the thread exists and is no zombie.

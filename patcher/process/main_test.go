@@ -11,12 +11,13 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(targettest.Run(m)) }
 
-// goServer starts a Go target, by default with two threads that compute, four
-// that wait, and signals.
+// goServer starts a Go target, by default with threads that compute and that
+// wait, and signals. It takes seconds to attach to under the race detector:
+// where the language does not matter cThreads is quicker.
 func goServer(t testing.TB, args ...string) *targettest.Target {
 	t.Helper()
 	if args == nil {
-		args = []string{"-signals"}
+		args = []string{"-busy", "1", "-signals"}
 	}
 	target := targettest.Start(t, targettest.Command{Path: targettest.Build(t, "goserver"), Args: args})
 	target.Line("addr ")

@@ -45,5 +45,8 @@ func (p *Process) WriteMemory(addr uint64, data []byte) error {
 // closeMemory is the end of ReadMemory, WriteMemory and Alive.
 func (p *Process) closeMemory() {
 	_ = p.memory.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	_ = unix.Close(p.pidfd)
+	p.pidfd = -1
 }

@@ -24,13 +24,15 @@ type Process struct {
 	pid    int
 	bias   uint64
 	memory *os.File // /proc/PID/mem; bound to the address space, not to the pid
-	pidfd  int
 	halter Halter
 	own    *tracer // nil if the caller of New owns the debugger
+
+	attached HaltStats // the halt that Attach was
 
 	syscallAt atomic.Uint64 // where a syscall instruction was found last
 
 	mu     sync.Mutex
+	pidfd  int  // -1 after Close
 	halted bool // a Halt exists
 	closed bool
 	meters map[*HaltStats]struct{}

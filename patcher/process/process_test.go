@@ -85,7 +85,7 @@ func TestAttachAndCloseLeaveTheTargetAsItWas(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for range 3 {
+			for range 2 {
 				p := attach(t, target)
 				// Also while attached there is no breakpoint in it.
 				if !bytes.Contains(file, programText(t, p)[:1<<12]) {
@@ -127,6 +127,9 @@ func TestAttachAndCloseLeaveTheTargetAsItWas(t *testing.T) {
 func TestMemoryIsReadAndWrittenWhileTheTargetRunsAndWhileItIsHalted(t *testing.T) {
 	target := goServer(t)
 	p := attach(t, target)
+	if p.LoadBias() != 0 {
+		t.Errorf("a program of type EXEC has bias %#x", p.LoadBias())
+	}
 	addr, _ := lookup(t, p, "main.Breadth")
 	text, size := lookup(t, p, "main.Answer")
 	try := func(value uint64) {
@@ -171,7 +174,7 @@ func TestMemoryIsReadAndWrittenWhileTheTargetRunsAndWhileItIsHalted(t *testing.T
 }
 
 func TestMapsDescribeTheProcess(t *testing.T) {
-	target := goServer(t)
+	target := cThreads(t)
 	p := attach(t, target)
 	maps, err := p.Maps()
 	if err != nil {
@@ -191,9 +194,6 @@ func TestMapsDescribeTheProcess(t *testing.T) {
 	if !slices.ContainsFunc(maps, func(m Mapping) bool { return m.Path == exe && m.Perms == "r-xp" && m.Inode != 0 }) {
 		t.Errorf("%s has no text in %v", exe, maps)
 	}
-	if p.LoadBias() != 0 {
-		t.Errorf("a program of type EXEC has bias %#x", p.LoadBias())
-	}
 }
 
 func TestLoadBiasOfAPositionIndependentProgram(t *testing.T) {
@@ -208,7 +208,7 @@ func TestLoadBiasOfAPositionIndependentProgram(t *testing.T) {
 }
 
 func TestHaltsAreMeasured(t *testing.T) {
-	target := goServer(t)
+	target := cThreads(t)
 	p := attach(t, target)
 	outer := p.Measure()
 	const pause = 20 * time.Millisecond
@@ -266,7 +266,7 @@ func TestNothingRunsDuringAHalt(t *testing.T) {
 }
 
 func TestNestedHaltIsRefused(t *testing.T) {
-	target := goServer(t)
+	target := cThreads(t)
 	p := attach(t, target)
 	halt(t, p, func(*Halt) {
 		err := p.Halt(context.Background(), func(*Halt) error { t.Error("it ran"); return nil })
@@ -276,7 +276,7 @@ func TestNestedHaltIsRefused(t *testing.T) {
 }
 
 func TestHaltIsUnusableAfterwards(t *testing.T) {
-	target := goServer(t)
+	target := cThreads(t)
 	p := attach(t, target)
 	var kept *Halt
 	halt(t, p, func(h *Halt) { kept = h })
@@ -294,7 +294,7 @@ func TestHaltIsUnusableAfterwards(t *testing.T) {
 }
 
 func TestErrorAndPanicInAHaltLetTheTargetGoOn(t *testing.T) {
-	target := goServer(t)
+	target := cThreads(t)
 	p := attach(t, target)
 	mine := errors.New("mine")
 	if err := p.Halt(context.Background(), func(*Halt) error { return mine }); err != mine {
@@ -308,11 +308,11 @@ func TestErrorAndPanicInAHaltLetTheTargetGoOn(t *testing.T) {
 		}()
 		_ = p.Halt(context.Background(), func(*Halt) error { panic("mine") })
 	}()
-	mustGoOn(t, target, "rounds", "passes")
+	mustCount(t, target)
 }
 
 func TestCancelledHaltLetsTheTargetGoOn(t *testing.T) {
-	target := goServer(t)
+	target := cThreads(t)
 	p := attach(t, target)
 	for i := range 20 {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i)*100*time.Microsecond)
@@ -321,19 +321,20 @@ func TestCancelledHaltLetsTheTargetGoOn(t *testing.T) {
 		}
 		cancel()
 	}
-	mustGoOn(t, target, "rounds", "passes")
+	mustCount(t, target)
 	halt(t, p, func(*Halt) {})
 }
 
 // A program that stops by itself, at breakpoint instructions of its own, does so
 // while it's halted and released.
 func TestSpuriousStopsArePassedOver(t *testing.T) {
+	if raceDetector {
+		t.Skip("TargetGroup.RequestManualStop reads which target is selected while Continue stores the same value again")
+	}
 	target := targettest.Start(t, targettest.Command{Path: targettest.Build(t, "trapper.c")})
 	target.Line("ready")
 	p := attach(t, target)
-	target.Line("go") // the first was sent while we were attached or before
-	// The program ends at a breakpoint instruction of its own if nobody traces
-	// it: we need not halt it for the text to be there.
+	target.Line("go")
 	for range 100 {
 		halt(t, p, func(h *Halt) {
 			if _, err := h.Syscall(unix.SYS_GETPID); err != nil {
@@ -373,7 +374,7 @@ func TestEvalReadsPackageLevelVariables(t *testing.T) {
 
 func TestProcessThatExitsIsReported(t *testing.T) {
 	t.Run("while it runs", func(t *testing.T) {
-		target := goServer(t)
+		target := cThreads(t)
 		p := attach(t, target)
 		target.Kill()
 		targettest.Eventually(t, "it has ended", func() bool { return !p.Alive() })
@@ -395,7 +396,7 @@ func TestProcessThatExitsIsReported(t *testing.T) {
 		"before threads are read": func(h *Halt) error { _, err := h.Threads(); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
-			target := goServer(t)
+			target := cThreads(t)
 			p := attach(t, target)
 			err := p.Halt(context.Background(), func(h *Halt) error {
 				target.Kill()
@@ -544,7 +545,7 @@ func TestPendingTrapsAreDrained(t *testing.T) {
 }
 
 func TestDetachAfterManyHaltsLeavesNoTrapBehind(t *testing.T) {
-	target := goServer(t)
+	target := cThreads(t)
 	for range 10 {
 		p := attach(t, target)
 		for range 10 {
@@ -555,7 +556,7 @@ func TestDetachAfterManyHaltsLeavesNoTrapBehind(t *testing.T) {
 		}
 		target.MustLive()
 	}
-	mustGoOn(t, target, "rounds", "reads", "sleeps", "passes", "alarms")
+	mustCount(t, target)
 }
 
 func TestWriteTextUnderABreakpoint(t *testing.T) {
@@ -618,7 +619,7 @@ func TestWriteTextUnderABreakpoint(t *testing.T) {
 }
 
 func TestWriteTextElsewhereChangesNothing(t *testing.T) {
-	target := goServer(t)
+	target := cThreads(t)
 	p := attach(t, target)
 	halt(t, p, func(h *Halt) {
 		if err := h.WriteText(0x10, []byte{1}, []byte{2}); err == nil {

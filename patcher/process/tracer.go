@@ -17,7 +17,8 @@ import (
 // debugger.Debugger, whose description of every thread at every stop takes as
 // long as the stop itself.
 type tracer struct {
-	group *proc.TargetGroup
+	group *proc.TargetGroup // to be touched only while stopped, but to request a stop
+	pid   int
 	turn  chan struct{} // holds a token while somebody halts the target
 
 	mu      sync.Mutex
@@ -29,7 +30,7 @@ type tracer struct {
 }
 
 func newTracer(group *proc.TargetGroup) *tracer {
-	return &tracer{group: group, turn: make(chan struct{}, 1)}
+	return &tracer{group: group, pid: group.Selected.Pid(), turn: make(chan struct{}, 1)}
 }
 
 // resume lets the target run. Stops that nobody asked for (a breakpoint
@@ -139,13 +140,12 @@ func (t *tracer) letGo(err error) error {
 	t.mu.Lock()
 	t.lost = true
 	t.mu.Unlock()
-	pid := t.group.Selected.Pid()
 	if _, ok := errors.AsType[proc.ErrProcessExited](err); ok {
-		return exited(pid, err)
+		return exited(t.pid, err)
 	}
-	err = errors.Join(fmt.Errorf("process %d can't be traced any more: %w", pid, err), release(t.group))
-	if !threadLives(pid) {
-		return exited(pid, err)
+	err = errors.Join(fmt.Errorf("process %d can't be traced any more: %w", t.pid, err), release(t.group))
+	if !threadLives(t.pid) {
+		return exited(t.pid, err)
 	}
 	return err
 }
@@ -168,7 +168,7 @@ func (t *tracer) settle(err error) error {
 
 func (t *tracer) gaveUp(ctx context.Context) error {
 	return finding.Refuse(finding.Busy,
-		fmt.Sprintf("process %d could not be halted in time: %v", t.group.Selected.Pid(), ctx.Err()),
+		fmt.Sprintf("process %d could not be halted in time: %v", t.pid, ctx.Err()),
 		"try again; a thread that is in an uninterruptible system call keeps a process from halting")
 }
 

@@ -12,7 +12,8 @@ int main(int argc, char **argv)
 {
 	const char *how = argv[1];
 	uint64_t size = 64 << 20;
-	int fd = memfd_create("darn", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int huge = !strcmp(how, "hugetlb"), pages = huge ? MFD_HUGETLB : 0;
+	int fd = memfd_create("darn", MFD_CLOEXEC | MFD_ALLOW_SEALING | pages);
 	if (!strcmp(how, "huge"))
 		size = 1ull << 40;
 	if (!strcmp(how, "empty"))
@@ -29,7 +30,7 @@ int main(int argc, char **argv)
 		header.version = 1000;
 	if (!strcmp(how, "size"))
 		header.size = 1ull << 62;
-	if (size > 4096 && pwrite(fd, &header, sizeof header, 4096) < 0)
+	if (size > 4096 && !huge && pwrite(fd, &header, sizeof header, 4096) < 0)
 		return 1;
 	if (!strcmp(how, "garbage")) {
 		char garbage[4096];
@@ -38,9 +39,11 @@ int main(int argc, char **argv)
 			if (pwrite(fd, garbage, sizeof garbage, at) < 0)
 				return 1;
 	}
-	if (strcmp(how, "unsealed") && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+	if (strcmp(how, "unsealed") && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | (strcmp(how, "readonly") ? F_SEAL_SEAL : 0)))
 		return 1;
-	if (mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED)
+	if (!strcmp(how, "readonly") && fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE))
+		return 1;
+	if (mmap(NULL, huge ? 2 << 20 : 4096, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0) == MAP_FAILED)
 		return 1;
 	if (!strcmp(how, "closed"))
 		close(fd);
