@@ -175,7 +175,7 @@ func TestTargetExecutesWhatIsMapped(t *testing.T) {
 }
 
 func TestViewIsSeenByTheRunningTarget(t *testing.T) {
-	target := start(t, "goserver", "addr ")
+	target := start(t, "cthreads.c", "ready")
 	p := attach(t, target)
 	a := reserve(t, p)
 	addr, err := a.Alloc(100)
@@ -262,7 +262,7 @@ func TestSwitchIsSeenByAForkedChild(t *testing.T) {
 }
 
 func TestSecondDarnFindsEverything(t *testing.T) {
-	target := start(t, "goserver", "addr ")
+	target := start(t, "cthreads.c", "ready")
 	first := attach(t, target)
 	if _, err := Open(first); err != ErrNone {
 		t.Fatalf("opening an arena that is not there: %v", err)
@@ -315,12 +315,14 @@ func TestSecondDarnFindsEverything(t *testing.T) {
 	if _, err := Open(second); err != ErrNone {
 		t.Errorf("opening a released arena: %v", err)
 	}
-	target.Get("/check")
+	target.MustLive()
 }
 
 func TestForgedArenaIsRefused(t *testing.T) {
 	for how, want := range map[string]string{
-		"unsealed": "its memfd is not sealed",
+		"unsealed": "its memfd is not sealed as it must be",
+		"readonly": "its memfd is not sealed as it must be",
+		"hugetlb":  "it is not in ordinary memory",
 		"huge":     "its memfd has 1099511627776 bytes",
 		"empty":    "its memfd has 4096 bytes",
 		"magic":    "its header is damaged",
@@ -329,6 +331,9 @@ func TestForgedArenaIsRefused(t *testing.T) {
 		"closed":   "its descriptor is closed",
 	} {
 		t.Run(how, func(t *testing.T) {
+			if _, err := os.Stat("/sys/kernel/mm/hugepages/hugepages-2048kB"); err != nil && how == "hugetlb" {
+				t.Skip("the kernel has no huge pages")
+			}
 			target := start(t, "forger.c", "ready", how)
 			_, err := Open(attach(t, target))
 			mustSay(t, err, want, string(finding.UnsupportedTarget), "restart the program")

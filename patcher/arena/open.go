@@ -71,12 +71,19 @@ func (a *Arena) adopt() error {
 	if err := unix.Fstat(a.file, &st); err != nil {
 		return err
 	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(a.file, &fs); err != nil {
+		return err
+	}
 	got, err := unix.FcntlInt(uintptr(a.file), unix.F_GET_SEALS, 0)
 	switch {
 	case st.Ino != inode:
 		return unusable(a.p, "its descriptor is another file")
-	case err != nil || got&seals != seals:
-		return unusable(a.p, "its memfd is not sealed")
+	case fs.Type != unix.TMPFS_MAGIC:
+		// On huge pages a touch of the mapping can fail, which ends Darn.
+		return unusable(a.p, "it is not in ordinary memory")
+	case err != nil || got&(seals|unix.F_SEAL_WRITE|unix.F_SEAL_FUTURE_WRITE) != seals:
+		return unusable(a.p, "its memfd is not sealed as it must be")
 	case st.Size < leastSize || st.Size > usualSize || st.Size%pageSize != 0:
 		return unusable(a.p, fmt.Sprintf("its memfd has %d bytes", st.Size))
 	}

@@ -191,7 +191,8 @@ func (a *Arena) Map(h *process.Halt, addr, n uint64, prot int) error {
 }
 
 // Unmap makes the range inaccessible in the target and gives its memory back;
-// it stays set aside.
+// it stays set aside. A child that was forked while it was mapped loses what it
+// has not written itself.
 func (a *Arena) Unmap(h *process.Halt, addr, n uint64) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -130,7 +130,7 @@ func saver() {
 }
 
 func TestKilledDarnLeavesAWholeRegistryAndALivingTarget(t *testing.T) {
-	target := start(t, "goserver", "addr ")
+	target := start(t, "cthreads.c", "ready")
 	p := attach(t, target)
 	a := reserve(t, p)
 	if err := a.Save([]byte("[]")); err != nil {
@@ -189,6 +189,6 @@ func TestKilledDarnLeavesAWholeRegistryAndALivingTarget(t *testing.T) {
 				}
 			}
 		}()
-		target.Get("/check")
+		target.MustLive()
 	}
 }
