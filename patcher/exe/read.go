@@ -41,7 +41,9 @@ func read(r io.ReaderAt) (*Executable, error) {
 	}
 	for _, s := range f.Sections {
 		if s.Type == elf.SHT_NOTE {
-			x.readNotes(s)
+			if data, err := s.Data(); err == nil {
+				x.parseNotes(data)
+			}
 		}
 	}
 	addr := func(name string) uint64 {
@@ -73,14 +75,18 @@ func (x *Executable) readSymbols(f *elf.File) error {
 	if err != nil {
 		return malformed("string table: %v", err)
 	}
-	strs := string(raw)
+	return x.parseSymbols(data, string(raw), len(f.Sections))
+}
+
+// parseSymbols parses a symbol table with its strings and indexes it.
+func (x *Executable) parseSymbols(data []byte, strs string, sections int) error {
 	le := binary.LittleEndian
 	n := len(data) / symSize
 	x.Symbols = make([]Symbol, 0, n)
 	for i := 1; i < n; i++ {
 		e := data[i*symSize:]
 		section, typ := int(le.Uint16(e[6:])), elf.SymType(e[4]&15)
-		if section == 0 || section >= len(f.Sections) || typ == elf.STT_SECTION || typ == elf.STT_FILE {
+		if section == 0 || section >= sections || typ == elf.STT_SECTION || typ == elf.STT_FILE {
 			continue
 		}
 		name, ok := cstring(strs, le.Uint32(e))
@@ -104,12 +110,8 @@ func (x *Executable) readSymbols(f *elf.File) error {
 	return nil
 }
 
-// readNotes takes the build IDs from a note section; others are passed over.
-func (x *Executable) readNotes(s *elf.Section) {
-	data, err := s.Data()
-	if err != nil {
-		return
-	}
+// parseNotes takes the build IDs from a note section; others are passed over.
+func (x *Executable) parseNotes(data []byte) {
 	le := binary.LittleEndian
 	for len(data) >= 12 {
 		namesz, descsz, typ := uint64(le.Uint32(data)), uint64(le.Uint32(data[4:])), le.Uint32(data[8:])

@@ -126,8 +126,7 @@ func (p program) capture(t testing.TB, edits map[string]string) *Object {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = o.Close() })
-	return o
+	return o // left open: it may be cached
 }
 
 // cached makes f run once in the whole run.

@@ -44,7 +44,7 @@ func Compare(base, new *Object, opt Options) (*Diff, error) {
 	c.decode(base, bases)
 	c.decode(new, news)
 	c.pairClosures(bases, news)
-	c.compareFunctions(bases, news)
+	c.compareFunctions(news)
 	if len(c.changed) > 0 {
 		c.findings()
 	}
@@ -147,7 +147,7 @@ func (c *comparer) refsOf(o *Object, fn int) []Reloc {
 // compareFunctions compares the functions that continue each other. Those
 // without a counterpart are looked for in all packages: an edit may draw in
 // parts of unchanged ones.
-func (c *comparer) compareFunctions(bases, news []int) {
+func (c *comparer) compareFunctions(news []int) {
 	for _, fn := range news {
 		name := c.new.Symbols[fn].Name
 		if namedByContent(name) { // compared where they are used
@@ -162,7 +162,7 @@ func (c *comparer) compareFunctions(bases, news []int) {
 			continue
 		}
 		if isInit(name) {
-			c.Findings = append(c.Findings, c.initFinding(old, fn, why))
+			c.Findings = append(c.Findings, c.initFinding(fn, why))
 			continue
 		}
 		c.Changed = append(c.Changed, Change{Base: old, New: fn, Why: why})
@@ -177,7 +177,7 @@ func (c *comparer) compareFunctions(bases, news []int) {
 		} else {
 			c.Added = append(c.Added, fn)
 			if name := c.new.Symbols[fn].Name; isInit(name) && c.isChanged(PackageOf(name)) {
-				c.Findings = append(c.Findings, c.initFinding(-1, fn, "it is new"))
+				c.Findings = append(c.Findings, c.initFinding(fn, "it is new"))
 			}
 		}
 	}

@@ -1,11 +1,14 @@
 package object
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/darn-dev/darn/patcher/finding"
 )
 
 // sample is a program with one of everything that an edit may touch.
@@ -14,9 +17,15 @@ var sample = program{dir: "testdata/sample"}
 var sampleBase = cached(func(t testing.TB) *Object { return sample.capture(t, nil) })
 
 // edit replaces text in the sample's main.go, pair by pair.
-func edit(t *testing.T, oldnew ...string) map[string]string {
+func edit(t testing.TB, oldnew ...string) map[string]string {
 	t.Helper()
-	data, err := os.ReadFile("testdata/sample/main.go")
+	return editFile(t, sample, "main.go", oldnew...)
+}
+
+// editFile replaces text in a file of a program.
+func editFile(t testing.TB, p program, name string, oldnew ...string) map[string]string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(p.dir, name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +36,7 @@ func edit(t *testing.T, oldnew ...string) map[string]string {
 		}
 		s = strings.Replace(s, oldnew[i], oldnew[i+1], 1)
 	}
-	return map[string]string{"main.go": s}
+	return map[string]string{name: s}
 }
 
 func TestCompare(t *testing.T) {
@@ -241,4 +250,161 @@ func inMain(o *Object, fns []int) string {
 		}
 	}
 	return strings.Join(names, " ")
+}
+
+// server is a program of the size that servers have.
+var server = program{dir: "testdata/server"}
+
+var serverBase = cached(func(t testing.TB) *Object { return server.capture(t, nil) })
+
+func serverEdit(t testing.TB) map[string]string {
+	return editFile(t, server, "main.go", `"request"`, `"request of the patched server"`, "count++", "count += len(r.Host)")
+}
+
+// String constants are packed without bounds, and a new one moves all others.
+func TestCompareIsNotMisledByStringsThatMove(t *testing.T) {
+	t.Parallel()
+	d, err := Compare(serverBase(t), server.capture(t, serverEdit(t)), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "changed", changed(d), "main.respond")
+	if len(d.Added)+len(d.Removed)+len(d.Findings) != 0 {
+		t.Errorf("added %d, removed %d, findings %v", len(d.Added), len(d.Removed), d.Findings)
+	}
+}
+
+func TestCompareOfOnePackageLeavesOthersAlone(t *testing.T) {
+	t.Parallel()
+	files := editFile(t, sample, "sub/sub.go", "text of sub", "text of SUB", "Unix()", "UnixMilli()")
+	d, err := Compare(sampleBase(t), sample.capture(t, files), onlyMain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "changed in main", changed(d), "")
+	d, err = Compare(sampleBase(t), sample.capture(t, files), Options{Differs: func(pkg string) bool { return pkg == "example.com/sample/sub" }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "changed in sub", changed(d), "example.com/sample/sub.Clock example.com/sample/sub.Text")
+}
+
+func TestCompareOfTheSameArchives(t *testing.T) {
+	t.Parallel()
+	d, err := Compare(sampleBase(t), sampleBase(t), Options{Differs: func(string) bool { return false }})
+	if err != nil || len(d.Findings) != 1 || d.Findings[0].Code != finding.NoChange || !strings.Contains(d.Findings[0].Message, "compiled packages are the same") {
+		t.Errorf("%+v, %v", d, err)
+	}
+}
+
+// The functions of a package that is drawn in are new, with all they need.
+func TestCompareFindsWhatAnImportDrawsIn(t *testing.T) {
+	t.Parallel()
+	o := sample.capture(t, edit(t, `"os"`, "\"os\"\n\t\"strings\"", "counter++", "counter++; name = strings.ToTitle(name)"))
+	d, err := Compare(sampleBase(t), o, onlyMain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "changed", changed(d), "main.greet")
+	added := map[string]bool{}
+	for _, fn := range d.Added {
+		added[o.Symbols[fn].Name] = true
+		if _, ok := d.Old(fn); ok {
+			t.Errorf("%s is new and has an old function", o.Symbols[fn].Name)
+		}
+	}
+	if !added["strings.Map"] || !added["unicode.ToTitle"] {
+		t.Errorf("added: %v", added)
+	}
+}
+
+func TestOld(t *testing.T) {
+	t.Parallel()
+	o := sample.capture(t, edit(t, "func() string { return \"first \" + a }", "nil", "second ", "zweitens ",
+		"func below(n int) bool", "func below(n uint) bool", "below(a(2))", "below(uint(a(2)))"))
+	d, err := Compare(sampleBase(t), o, onlyMain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"main.greet":      "main.greet",
+		"main.pair.func1": "main.pair.func2", // the closure before it is gone
+		"main.below":      "",                // callers pass something else
+		"main.main.func1": "main.main.func1",
+		"runtime.main":    "runtime.main",
+	} {
+		fn, ok := o.Lookup(name)
+		if !ok {
+			t.Errorf("no %s", name)
+			continue
+		}
+		got := ""
+		if old, ok := d.Old(fn); ok {
+			got = d.base.Symbols[old].Name
+		}
+		expect(t, name, got, want)
+	}
+}
+
+func TestCompareRefusesObjectsWithoutDWARF(t *testing.T) {
+	t.Parallel()
+	bare := program{dir: sample.dir, flags: []string{"-ldflags=-w"}}
+	o := bare.capture(t, nil)
+	_, err := Compare(o, o, onlyMain)
+	if finding.CodeOf(err) != finding.UnsupportedBuild || !strings.Contains(err.Error(), "no debugging information") || !strings.Contains(err.Error(), "-ldflags=-w") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSourceIsTheFunctionsLine(t *testing.T) {
+	t.Parallel()
+	o := sampleBase(t)
+	fn, _ := o.Lookup("main.greet")
+	file, line, err := o.Source(fn)
+	if err != nil || filepath.Base(file) != "main.go" {
+		t.Fatalf("%s:%d, %v", file, line, err)
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "the line", strings.Split(string(data), "\n")[line-1], "func greet(name string) string {")
+}
+
+func BenchmarkOpen(b *testing.B) {
+	path := serverBase(b).Path
+	for b.Loop() {
+		o, err := Open(path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		_ = o.Close()
+	}
+}
+
+// BenchmarkCompare includes reading the DWARF, as Compare does once per object.
+func BenchmarkCompare(b *testing.B) {
+	base, new := serverBase(b).Path, server.capture(b, serverEdit(b)).Path
+	for b.Loop() {
+		b.StopTimer()
+		x, errx := Open(base)
+		y, erry := Open(new)
+		if err := errors.Join(errx, erry); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		if d, err := Compare(x, y, onlyMain); err != nil || len(d.Changed) != 1 {
+			b.Fatal(d, err)
+		}
+		_, _ = x.Close(), y.Close()
+	}
+}
+
+func BenchmarkMatchTarget(b *testing.B) {
+	base, x := serverBase(b), openExe(b, server.build(b, nil))
+	for b.Loop() {
+		if _, err := MatchTarget(base, x); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

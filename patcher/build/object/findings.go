@@ -81,7 +81,7 @@ func (c *comparer) compareVariable(name string) {
 	}
 }
 
-func (c *comparer) initFinding(old, now int, why string) finding.Finding {
+func (c *comparer) initFinding(now int, why string) finding.Finding {
 	var fresh []string // variables that only new has
 	for _, r := range c.refsOf(c.new, now) {
 		s := &c.new.Symbols[r.Symbol]

@@ -54,7 +54,8 @@ func (m *Match) AddrAt(p Place) (uint64, bool) {
 // one: functions of the runtime and of no package, which serve as glue, may be
 // missing on either side.
 func MatchTarget(base *Object, x *exe.Executable) (*Match, error) {
-	m := &matcher{Match: Match{base: base, addr: make([]uint64, len(base.Symbols))}, exe: x, targets: map[string][]exe.Symbol{}, differ: map[string]string{}, disagrees: map[string]string{}}
+	m := &matcher{Match: Match{base: base, addr: make([]uint64, len(base.Symbols))}, exe: x,
+		targets: map[string][]exe.Symbol{}, differ: map[string]string{}, disagrees: map[string]string{}}
 	for _, s := range x.Symbols {
 		if s.Type != elf.STT_TLS {
 			m.targets[s.Name] = append(m.targets[s.Name], s)
@@ -64,8 +65,9 @@ func MatchTarget(base *Object, x *exe.Executable) (*Match, error) {
 	if err := m.readTarget(); err != nil {
 		return nil, err
 	}
-	m.compareAll()
-	m.compareNames()
+	m.compareFunctions()
+	m.compareData()
+	m.Checks = int(m.checks.Load())
 	if len(m.differ) == 0 {
 		m.differ = m.disagrees // else they follow from the differences
 	}
@@ -87,6 +89,9 @@ type matcher struct {
 	differ    map[string]string // symbol -> how
 	disagrees map[string]string // the same, where only an address is not as others imply
 }
+
+// at is the address that is known of a symbol; others may be finding it out.
+func (m *matcher) at(sym int) uint64 { return atomic.LoadUint64(&m.addr[sym]) }
 
 // differs notes that a symbol is not the same in the executable.
 func (m *matcher) differs(name, how string) { m.note(m.differ, name, how) }
@@ -132,7 +137,7 @@ func (m *matcher) pairFunctions() {
 			}
 			m.addr[fn] = cand[i].Addr
 		}
-		delta = m.addr[fn] - s.Offset
+		delta = m.at(fn) - s.Offset
 	}
 	for name, cand := range m.targets {
 		if seen[name] == 0 && cand[0].Type == elf.STT_FUNC && cand[0].Size > 0 && packages[PackageOf(name)] && !glue(name) {
@@ -176,26 +181,25 @@ func (m *matcher) target(addr, n uint64) []byte {
 	return nil
 }
 
-// compareAll compares all functions, then all named data.
-func (m *matcher) compareAll() {
+// compareFunctions compares all functions that were paired.
+func (m *matcher) compareFunctions() {
 	parallel(len(m.base.Functions), func(i int) {
-		if fn := m.base.Functions[i]; m.addr[fn] != 0 {
+		if fn := m.base.Functions[i]; m.at(fn) != 0 {
 			m.compareFunction(fn)
 		}
 	})
 	for _, fn := range m.base.Functions {
-		if m.addr[fn] != 0 {
+		if m.at(fn) != 0 {
 			m.Functions++
 		}
 	}
-	m.Checks = int(m.checks.Load())
 }
 
 // compareFunction compares one function. Only if bytes differ that are no
 // reference to a known function it is decoded, to see where it refers to.
 func (m *matcher) compareFunction(fn int) {
 	s := &m.base.Symbols[fn]
-	want, got := m.base.Content(fn), m.target(m.addr[fn], s.Size)
+	want, got := m.base.Content(fn), m.target(m.at(fn), s.Size)
 	if got == nil {
 		m.differs(s.Name, "lies outside the executable's text")
 		return
@@ -243,10 +247,10 @@ func (m *matcher) sameTarget(sym int, want, got []byte, field, end int) bool {
 	le := binary.LittleEndian
 	to := m.base.Symbols[sym].Offset + uint64(field+4) + uint64(int64(int32(le.Uint32(want[field:]))))
 	fn, ok := m.base.functionAt(to)
-	if !ok || m.addr[fn] == 0 {
+	if !ok || m.at(fn) == 0 {
 		return false
 	}
-	return m.addr[fn]+to-m.base.Symbols[fn].Offset == m.addr[sym]+uint64(field+4)+uint64(int64(int32(le.Uint32(got[field:]))))
+	return m.at(fn)+to-m.base.Symbols[fn].Offset == m.at(sym)+uint64(field+4)+uint64(int64(int32(le.Uint32(got[field:]))))
 }
 
 // compareBytes compares the symbol's bytes but for the fields of relocs, and
@@ -305,10 +309,14 @@ func (m *matcher) checkReloc(sym int, got []byte, r *Reloc) {
 	var implied uint64
 	switch r.Type {
 	case elf.R_X86_64_PC32, elf.R_X86_64_PLT32:
-		at := m.addr[sym] + r.Offset - from.Offset
+		at := m.at(sym) + r.Offset - from.Offset
 		implied = at + uint64(int64(int32(le.Uint32(field)))) - uint64(r.Addend)
 	case elf.R_X86_64_64:
-		implied = le.Uint64(field) - uint64(r.Addend)
+		value := le.Uint64(field)
+		if value == 0 && m.exe.PIE {
+			return // the loader fills it in
+		}
+		implied = value - uint64(r.Addend)
 	case elf.R_X86_64_TPOFF32:
 		if got := int64(int32(le.Uint32(field))) - r.Addend; got != m.exe.TLSOffset && m.base.Symbols[r.Symbol].Name == "runtime.tlsg" {
 			m.note(m.disagrees, from.Name, fmt.Sprintf("it reaches the thread-local g at %d, the executable's is at %d", got, m.exe.TLSOffset))

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// compareNames gives the symbols of data that no code refers to their address
+// compareData gives the symbols of data that no code refers to their address
 // by name, checks those that have both, and compares what the data holds.
-func (m *matcher) compareNames() {
+func (m *matcher) compareData() {
 	for i := range m.base.Symbols {
 		s := &m.base.Symbols[i]
 		if s.Section == 0 || s.Name == "" || s.Type == elf.STT_SECTION || s.Type == elf.STT_TLS || m.base.IsFunction(i) {
@@ -19,10 +19,10 @@ func (m *matcher) compareNames() {
 		if len(targets) != 1 || len(m.base.byName[s.Name]) != 1 {
 			continue
 		}
-		if m.addr[i] == 0 {
+		if m.at(i) == 0 {
 			m.addr[i] = targets[0].Addr
-		} else if m.addr[i] != targets[0].Addr {
-			m.note(m.disagrees, s.Name, fmt.Sprintf("base refers to it at %#x, the executable has it at %#x", m.addr[i], targets[0].Addr))
+		} else if m.at(i) != targets[0].Addr {
+			m.note(m.disagrees, s.Name, fmt.Sprintf("base refers to it at %#x, the executable has it at %#x", m.at(i), targets[0].Addr))
 		}
 	}
 	// Each round may reveal where more symbols are, which only data refers to.
@@ -31,7 +31,7 @@ func (m *matcher) compareNames() {
 		var data []int
 		for i := range m.base.Symbols {
 			s := &m.base.Symbols[i]
-			if m.addr[i] != 0 && !done[i] && s.Size > 0 && s.Section != m.base.Text && m.base.Sections[s.Section].Data != nil && !s.layoutDependent() {
+			if m.at(i) != 0 && !done[i] && s.Size > 0 && s.Section != m.base.Text && m.base.Sections[s.Section].Data != nil && !s.layoutDependent() {
 				data, done[i] = append(data, i), true
 			}
 		}
@@ -39,13 +39,13 @@ func (m *matcher) compareNames() {
 			return
 		}
 		m.Data += len(data)
-		parallel(len(data), func(k int) { m.compareData(data[k]) })
+		parallel(len(data), func(k int) { m.compareOne(data[k]) })
 	}
 }
 
-func (m *matcher) compareData(sym int) {
+func (m *matcher) compareOne(sym int) {
 	s := &m.base.Symbols[sym]
-	got := m.target(m.addr[sym], s.Size)
+	got := m.target(m.at(sym), s.Size)
 	if got == nil || !m.compareBytes(sym, m.base.Content(sym), got, m.base.Relocs(sym)) {
 		m.differs(s.Name, m.dataDiffers(sym, got))
 	}

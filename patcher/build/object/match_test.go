@@ -76,6 +76,9 @@ func TestMatchTargetPlacesTypes(t *testing.T) {
 	}
 	types := 0
 	for _, fn := range base.Functions {
+		if base.Symbols[fn].Name == "runtime.stkobjinit" {
+			continue // refers to the middle of types
+		}
 		refs, _ := base.Refs(fn)
 		for _, r := range refs {
 			if !isTypes(base.Symbols[r.Symbol].Name) {

@@ -7,12 +7,11 @@ package object
 
 import (
 	"debug/elf"
+	"debug/gosym"
 	"io"
 	"sort"
 	"strings"
 	"sync"
-
-	"debug/gosym"
 )
 
 // Object is a relocatable object in memory. It is safe for use by several
