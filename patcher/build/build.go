@@ -274,7 +274,7 @@ func (b *builder) emit() (*module.Module, []finding.Finding, error) {
 	}
 	m, found, err := emit.Emit(emit.Input{
 		Base: b.baseObject, New: b.newObject, Diff: b.diff, Match: b.match, Exe: b.target,
-		Name: name, Description: b.Description, Debug: true,
+		Name: name, Description: b.Description,
 		Origin: module.Origin{Base: b.base.words, New: b.Dir, Builder: builderVersion()},
 	})
 	if err != nil {

@@ -135,10 +135,9 @@ func (b *builder) check() error {
 	}
 	for _, c := range b.Diff.Changed {
 		name := b.New.Symbols[c.New].Name
-		if isRuntime(object.PackageOf(name)) {
+		if why := untouchable(object.PackageOf(name)); why != "" {
 			refused = append(refused, finding.Finding{Code: finding.UnsupportedBuild, Severity: finding.Error, Function: name,
-				Source: b.source(c.New), Message: "it belongs to the Go runtime, which runs where no redirect may be",
-				Advice: "undo the change, and restart the program with a rebuilt one"})
+				Source: b.source(c.New), Message: why, Advice: "undo the change, or restart the program with a rebuilt one"})
 		}
 		b.changed[c.New] = c.Base
 	}
@@ -151,14 +150,16 @@ func (b *builder) check() error {
 	return nil
 }
 
-// isRuntime tells whether a package is the runtime or a part of it.
-func isRuntime(pkg string) bool {
-	switch pkg {
-	case "runtime", "internal/abi", "internal/bytealg", "internal/cpu", "internal/goarch", "internal/goos", "internal/runtime", "internal/chacha8rand":
-		return true
+// untouchable says why a package's functions can't be replaced, "" if they can.
+func untouchable(pkg string) string {
+	switch {
+	case pkg == "runtime", pkg == "runtime/cgo", pkg == "runtime/race", strings.HasPrefix(pkg, "internal/runtime/"), strings.HasPrefix(pkg, "runtime/internal/"),
+		pkg == "internal/abi", pkg == "internal/bytealg", pkg == "internal/cpu", pkg == "internal/chacha8rand", pkg == "internal/goarch", pkg == "internal/goos":
+		return "it belongs to the Go runtime, which runs where no redirect may be"
+	case pkg == "crypto/internal/fips140", strings.HasPrefix(pkg, "crypto/internal/fips140/"):
+		return "it belongs to the FIPS 140 module, which must be what its checksum says"
 	}
-	return strings.HasPrefix(pkg, "runtime/internal/") || strings.HasPrefix(pkg, "internal/runtime/") || pkg == "runtime/cgo" ||
-		pkg == "runtime/race"
+	return ""
 }
 
 // roots owns the changed functions.

@@ -80,9 +80,10 @@ type edit struct{ file, old, new string }
 type program struct {
 	flags, env []string
 
-	once   sync.Once
-	target string
-	base   string
+	once     sync.Once
+	target   string
+	base     string
+	captured map[string]string // objects, by the edits
 }
 
 var (
@@ -148,20 +149,30 @@ func (p *program) build(t testing.TB, edits []edit, flags ...string) string {
 	return out
 }
 
-// capture builds the program with edits and returns the object's path.
+// capture builds the program with edits and returns the object's path. Tools
+// other than the linker are not run by way of this program, which starts slowly
+// if it looks for races.
 func (p *program) capture(t testing.TB, edits []edit) string {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p.build(t, edits, "-toolexec="+self)
+	script := filepath.Join(scratch, "toolexec")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\ncase \"$1 $2\" in\n*/link\\ -V*) ;;\n*/link\\ *) exec '"+self+"' \"$@\" ;;\nesac\nexec \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return p.build(t, edits, "-toolexec="+script)
 }
 
 // input makes what Emit takes for an edit.
 func (p *program) input(t testing.TB, edits ...edit) Input {
 	t.Helper()
-	p.once.Do(func() { p.target, p.base = p.build(t, nil), p.capture(t, nil) })
+	p.once.Do(func() { p.target, p.base, p.captured = p.build(t, nil), p.capture(t, nil), map[string]string{} })
+	key := fmt.Sprint(edits)
+	if p.captured[key] == "" {
+		p.captured[key] = p.capture(t, edits)
+	}
 	open := func(path string) *object.Object {
 		o, err := object.Open(path)
 		if err != nil {
@@ -175,7 +186,7 @@ func (p *program) input(t testing.TB, edits ...edit) Input {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = x.Close() })
-	in := Input{Base: open(p.base), New: open(p.capture(t, edits)), Exe: x, Name: "test"}
+	in := Input{Base: open(p.base), New: open(p.captured[key]), Exe: x, Name: "test"}
 	if in.Match, err = object.MatchTarget(in.Base, x); err != nil {
 		t.Fatal(err)
 	}

@@ -29,8 +29,6 @@ type Input struct {
 	// Description is for people, as is Origin.
 	Description string
 	Origin      module.Origin
-	// Debug asks for the DWARF of the functions in the module.
-	Debug bool
 }
 
 // InitNeeded is the error of Emit when the patch brings what must be

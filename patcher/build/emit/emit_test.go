@@ -103,7 +103,7 @@ func TestEveryReferenceLeadsWhereTheSourceSays(t *testing.T) {
 		t.Run(build.name, func(t *testing.T) {
 			all := map[string][]edit{"everything": {whole(t, "everything.go")}}
 			for name, e := range edits {
-				if build.p == plain || name == "variables" || name == "methods that were pruned" {
+				if build.p == plain || name == "methods that were pruned" {
 					all[name] = e
 				}
 			}
@@ -129,7 +129,9 @@ type checker struct {
 	space *space
 	md    *moduledataLayout
 	types *gotype.Comparer // New with the module and the target
-	own   map[int]uint64   // New's functions in the module -> their address there
+	// referred are all places of New that a relocation leads to, sorted.
+	referred []uint64
+	own      map[int]uint64 // New's functions in the module -> their address there
 }
 
 func newChecker(t *testing.T, in Input, l *linked) *checker {
@@ -142,7 +144,7 @@ func newChecker(t *testing.T, in Input, l *linked) *checker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &checker{l, in, s, md, gotype.NewComparer(gotype.NewSet(s), gotype.NewSet(l)), map[int]uint64{}}
+	c := &checker{linked: l, in: in, space: s, md: md, types: gotype.NewComparer(gotype.NewSet(s), gotype.NewSet(l)), own: map[int]uint64{}}
 	for _, sym := range l.m.Symbols {
 		if sym.Type != elf.STT_FUNC || sym.Undefined || strings.HasSuffix(sym.Name, "#jump") {
 			continue
@@ -247,13 +249,17 @@ func isReplaced(m *module.Module, name string) bool {
 
 // nextConstant returns the next place of a container that anything refers to.
 func (c *checker) nextConstant(container int, addr uint64) uint64 {
-	end := c.space.symbol(container) + c.in.New.Symbols[container].Size
-	for i := range c.in.New.Sections {
-		for _, r := range c.in.New.Sections[i].Relocs {
-			if to := c.space.addr(r.Target); to > addr && to < end {
-				end = to
+	if c.referred == nil {
+		for i := range c.in.New.Sections {
+			for _, r := range c.in.New.Sections[i].Relocs {
+				c.referred = append(c.referred, c.space.addr(r.Target))
 			}
 		}
+		slices.Sort(c.referred)
+	}
+	end := c.space.symbol(container) + c.in.New.Symbols[container].Size
+	if i, _ := slices.BinarySearch(c.referred, addr+1); i < len(c.referred) {
+		end = min(end, c.referred[i])
 	}
 	return end
 }
@@ -488,15 +494,19 @@ func (c *checker) record(fn int, old *lineTable, rec uint64) {
 func (c *checker) masks() {
 	c.t.Helper()
 	want := map[uint64]bool{}
+	var vars *variables
 	for addr, name := range c.name {
 		sym, ok := c.in.New.Lookup(strings.TrimSuffix(name, "#new"))
 		if !ok || !c.in.New.Writable(sym) || c.in.New.Symbols[sym].Type != elf.STT_OBJECT {
 			continue
 		}
 		section := c.in.New.Sections[c.in.New.Symbols[sym].Section].Name
-		words := pointerWords(c.t, c.in.New, sym)
-		if words == nil {
-			continue // it has no type in the DWARF
+		if vars == nil {
+			vars = readVariables(c.t, c.in.New)
+		}
+		words, ok := vars.pointers(c.t, c.in.New.Symbols[sym].Name)
+		if !ok {
+			continue
 		}
 		for _, w := range words {
 			want[addr+8*uint64(w)] = true

@@ -8,9 +8,13 @@ import (
 	"github.com/darn-dev/darn/patcher/build/object"
 )
 
-// pointerWords returns which words of a variable are pointers by its type in
-// the DWARF, nil if it is not there.
-func pointerWords(t testing.TB, o *object.Object, sym int) []int {
+// variables are the variables in the DWARF of an object.
+type variables struct {
+	data  *dwarf.Data
+	types map[string]dwarf.Offset // by name
+}
+
+func readVariables(t testing.TB, o *object.Object) *variables {
 	t.Helper()
 	f, err := elf.Open(o.Path)
 	if err != nil {
@@ -21,33 +25,39 @@ func pointerWords(t testing.TB, o *object.Object, sym int) []int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := d.Reader()
-	for {
+	v := &variables{d, map[string]dwarf.Offset{}}
+	for r := d.Reader(); ; {
 		e, err := r.Next()
 		if err != nil {
 			t.Fatal(err)
 		}
 		if e == nil {
-			return nil
+			return v
 		}
 		if e.Tag == dwarf.TagSubprogram {
 			r.SkipChildren()
 		}
-		if name, _ := e.Val(dwarf.AttrName).(string); e.Tag != dwarf.TagVariable || name != o.Symbols[sym].Name {
-			continue
+		name, _ := e.Val(dwarf.AttrName).(string)
+		if off, ok := e.Val(dwarf.AttrType).(dwarf.Offset); ok && e.Tag == dwarf.TagVariable {
+			v.types[name] = off
 		}
-		off, ok := e.Val(dwarf.AttrType).(dwarf.Offset)
-		if !ok {
-			return nil
-		}
-		typ, err := d.Type(off)
-		if err != nil {
-			t.Fatal(err)
-		}
-		words := []int{}
-		pointersOf(typ, 0, &words)
-		return words
 	}
+}
+
+// pointers returns which words of a variable are pointers by its type; ok is
+// false for a variable that the DWARF does not know.
+func (v *variables) pointers(t testing.TB, name string) (words []int, ok bool) {
+	t.Helper()
+	off, ok := v.types[name]
+	if !ok {
+		return nil, false
+	}
+	typ, err := v.data.Type(off)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pointersOf(typ, 0, &words)
+	return words, true
 }
 
 func pointersOf(t dwarf.Type, at int64, words *[]int) {

@@ -1,0 +1,86 @@
+package build
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/darn-dev/darn/patcher/build/emit"
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/module"
+)
+
+const initSample = `package p
+
+func a() int { return 1 }
+
+func b(
+	n int,
+) (r int) {
+	f := func() { r++ }; defer func() { r-- }()
+	f()
+	return n
+}
+
+func c()
+`
+
+func TestInsertInitMovesNoLine(t *testing.T) {
+	pkg, got, err := insertInit("p.go", []byte(initSample), []emit.Function{{Symbol: "p.a", File: "p.go", Line: 3}, {Symbol: "p.b", File: "p.go", Line: 5},
+		{Symbol: "p.b.func1", File: "p.go", Line: 8}, {Symbol: "p.b.func2", File: "p.go", Line: 8}})
+	if err != nil || pkg != "p" {
+		t.Fatal(pkg, err)
+	}
+	want := strings.NewReplacer("int { return 1", "int {"+initCall+" return 1", "(r int) {", "(r int) {"+initCall,
+		"func() { r++", "func() {"+initCall+" r++", "func() { r--", "func() {"+initCall+" r--").Replace(initSample)
+	if string(got) != want {
+		t.Errorf("got\n%s\nwanted\n%s", got, want)
+	}
+	if strings.Count(string(got), "\n") != strings.Count(initSample, "\n") {
+		t.Error("lines moved")
+	}
+}
+
+func TestInsertInitNeedsABody(t *testing.T) {
+	for _, line := range []int{4, 14} {
+		_, _, err := insertInit("p.go", []byte(initSample), []emit.Function{{Symbol: "p.c", File: "p.go", Line: line}})
+		if err == nil || !strings.Contains(err.Error(), "there is no source of p.c") {
+			t.Errorf("line %d: %v", line, err)
+		}
+	}
+}
+
+func TestAFunctionWithoutSourceCannotInitialise(t *testing.T) {
+	need := &emit.InitNeeded{Names: []string{"encoding/json"}, Functions: []emit.Function{{Symbol: "p.c", File: filepath.Join(t.TempDir(), "gone.go"), Line: 1}}}
+	_, err := initOverlay(need, nil, t.TempDir())
+	if finding.CodeOf(err) != finding.InitChanged || !strings.Contains(err.Error(), "the patch brings encoding/json") {
+		t.Fatal(err)
+	}
+}
+
+func TestNewPackagesAreInitialisedByThePatch(t *testing.T) {
+	isolate(t)
+	b := buildServer(t)
+	path := filepath.Join(b.dir, "greet/greet.go")
+	edit(t, path, `import _ "embed"`, `import (
+	_ "embed"
+	"net/netip"
+	"text/template"
+)`)
+	edit(t, path, `name = "world"`, `name = template.HTMLEscapeString(netip.IPv6LinkLocalAllNodes().String())`)
+	r, err := Build(t.Context(), b.options(t))
+	replaces(t, r, err, greeting)
+	m, err := module.Open(r.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := m.Manifest.Go.InitPackages; !slices.Contains(got, "text/template") {
+		t.Errorf("the patch initialises %v", got)
+	}
+	for _, f := range m.Manifest.Functions {
+		if !strings.HasSuffix(f.Source, "greet/greet.go:16") {
+			t.Errorf("%s is at %s", f.Symbol, f.Source)
+		}
+	}
+}
