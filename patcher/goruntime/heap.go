@@ -7,7 +7,7 @@ const (
 	// spanInUse is mSpanInUse: a span of objects, neither free nor used by the
 	// runtime itself (for stacks).
 	spanInUse = 1
-	// addressBits: the arenas are numbered from -1<<47 up (arenaBaseOffset on
+	// arenaBase: the arenas are numbered from -1<<47 up (arenaBaseOffset on
 	// amd64).
 	arenaBase = 1 << 47
 )
@@ -15,10 +15,11 @@ const (
 // heap finds objects on the heap of a halted target.
 type heap struct {
 	s      *snapshot
-	arenas uint64 // address of the array of *heapArena
+	arenas uint64          // address of the array of *heapArena
+	spans  map[uint64]bool // every mspan there ever was; nil until asked for
 }
 
-func (s *snapshot) heap() *heap { return &heap{s, s.u64(s.r.arenas)} }
+func (s *snapshot) heap() *heap { return &heap{s: s, arenas: s.u64(s.r.arenas)} }
 
 // object is a place on the heap.
 type object struct {
@@ -69,4 +70,26 @@ func (h *heap) object(addr uint64) (o object, ok bool) {
 		return o, false
 	}
 	return object{start: start + i*size, size: size, noPointers: h.s.u8(span+l.class)&1 != 0}, true
+}
+
+// inFreeSpan tells whether addr is in an mspan that describes no objects at
+// present: such a one is kept for reuse, and what it says means nothing
+// (largeType, the type of the big object that was there).
+func (h *heap) inFreeSpan(addr uint64) (bool, error) {
+	if h.spans == nil {
+		slice, err := h.s.r.words(h.s.r.allspans, 2)
+		if err != nil {
+			return false, err
+		}
+		spans, err := h.s.r.words(slice[0], slice[1])
+		if err != nil {
+			return false, err
+		}
+		h.spans = make(map[uint64]bool, len(spans))
+		for _, s := range spans {
+			h.spans[s] = true
+		}
+	}
+	span := addr - h.s.r.layout.span.largeType
+	return h.spans[span] && h.s.u8(span+h.s.r.layout.span.state) != spanInUse, nil
 }

@@ -2,6 +2,7 @@ package goruntime
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-delve/delve/pkg/dwarf/godwarf"
@@ -30,7 +31,7 @@ type layout struct {
 		cache                     uint64 // pcvalueCache.entries
 	}
 	cacheEntry struct {
-		size, count, pc uint64
+		size, count uint64
 	}
 	moduledata struct {
 		size                                       uint64
@@ -68,6 +69,7 @@ type place struct {
 // thing that it did not find.
 type fields struct {
 	h   *process.Halt
+	r   *Runtime
 	err error
 }
 
@@ -107,16 +109,36 @@ func (f *fields) optional(name string) place {
 	return p
 }
 
-// function returns the address of a function by its name.
-func (f *fields) function(name string) uint64 {
-	functions := f.h.Target().BinInfo().Functions
-	for i := range functions {
-		if functions[i].Name == name {
-			return functions[i].Entry
+// symbol returns the address of a variable that the linker defines: up to Go
+// 1.25 some have no debugging information.
+func (f *fields) symbol(name string) uint64 {
+	if p := f.optional(name); p.addr != 0 {
+		return p.addr
+	}
+	x, err := f.r.executable()
+	if err != nil {
+		f.fail("%v", err)
+		return 0
+	}
+	s, ok, _ := x.Symbol(name)
+	if !ok {
+		f.fail("no symbol %s", name)
+		return 0
+	}
+	return s.Addr + f.r.bias
+}
+
+// functions returns the addresses of functions by their names, 0 for those
+// that the program lacks.
+func (f *fields) functions(names ...string) []uint64 {
+	addrs := make([]uint64, len(names))
+	all := f.h.Target().BinInfo().Functions
+	for i := range all {
+		if n := slices.Index(names, all[i].Name); n >= 0 {
+			addrs[n] = all[i].Entry
 		}
 	}
-	f.fail("no function %s", name)
-	return 0
+	return addrs
 }
 
 // at returns the offset of a field, given as a path of names with dots, and
@@ -190,7 +212,6 @@ func (l *layout) read(f *fields) {
 			n *= uint64(array.Count)
 		}
 		l.cacheEntry.size, l.cacheEntry.count = uint64(entries.Size()), n
-		l.cacheEntry.pc = f.at(entries, "targetpc", nil)
 	}
 
 	t = f.typ("runtime.moduledata")

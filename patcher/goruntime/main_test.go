@@ -27,7 +27,12 @@ type subject struct {
 
 func start(t testing.TB, flags []string, args ...string) *subject {
 	t.Helper()
-	target := targettest.Start(t, targettest.Command{Path: targettest.Build(t, "runtime-holders", flags...), Args: args})
+	return startProgram(t, targettest.Command{Path: targettest.Build(t, "runtime-holders", flags...), Args: args})
+}
+
+func startProgram(t testing.TB, c targettest.Command) *subject {
+	t.Helper()
+	target := targettest.Start(t, c)
 	target.Line("addr ")
 	p, err := process.Attach(target.Pid())
 	if err != nil {

@@ -22,22 +22,19 @@ func (r *Runtime) Positions(h *process.Halt, ranges ...Range) ([]Holder, error) 
 	}
 	in := newSet(ranges)
 	found := s.registers(in)
-	for i := range s.stacks {
-		p := &s.stacks[i]
-		in.scan(p.words, func(at int) { found = append(found, s.onThreadStack(p, at)) })
-	}
 	err = s.frames(in, func(holder Holder) { found = append(found, holder) })
 	return found, err
 }
 
-// frames calls found for every goroutine that is in the set or returns there.
+// frames calls found for every goroutine that is in the set, and for every
+// frame that returns there.
 func (s *survey) frames(in *set, found func(Holder)) error {
 	for i := range s.goroutines {
 		if g := &s.goroutines[i]; !g.Dead() && !g.onThread() && in.holds(g.PC) {
 			found(s.atPC(g))
 		}
 	}
-	return s.goroutineStacks(in, Range{}, func(p *part, at int, seen sighting) {
+	return s.onStacks(in, Range{}, func(p *part, at int, seen sighting) {
 		switch seen.use {
 		case returnPC:
 			found(s.returning(p, at))
@@ -47,27 +44,24 @@ func (s *survey) frames(in *set, found func(Holder)) error {
 	})
 }
 
-// goroutineStacks calls hit for every word on the goroutines' stacks that is
+// onStacks calls hit for every word on a stack of a thread or goroutine that is
 // in the set, with what it is there; see snapshot.uses.
-func (s *survey) goroutineStacks(in *set, types Range, hit func(p *part, at int, seen sighting)) error {
-	walkable := make(map[*Goroutine]bool)
-	parts, err := s.readStacks(func(g *Goroutine) Range {
-		live, ok := s.live(g)
-		walkable[g] = ok
-		return live
-	})
+func (s *survey) onStacks(in *set, types Range, hit func(p *part, at int, seen sighting)) error {
+	parts, err := s.readStacks()
 	if err != nil {
 		return err
 	}
-	for i := range parts {
-		p := &parts[i]
-		var hits []int
-		in.scan(p.words, func(at int) { hits = append(hits, at) })
-		if len(hits) == 0 {
-			continue
-		}
-		for k, seen := range s.snapshot.uses(p.g, p.Start, p.words, walkable[p.g], hits, types) {
-			hit(p, hits[k], seen)
+	for _, parts := range [][]part{s.stacks, parts} {
+		for i := range parts {
+			p := &parts[i]
+			var hits []int
+			in.scan(p.words, func(at int) { hits = append(hits, at) })
+			if len(hits) == 0 {
+				continue
+			}
+			for k, seen := range s.snapshot.uses(p, hits, types) {
+				hit(p, hits[k], seen)
+			}
 		}
 	}
 	return nil
@@ -106,32 +100,48 @@ func (s *survey) atPC(g *Goroutine) Holder {
 		Where: fmt.Sprintf("%v is in %s", g, s.snapshot.nameAt(g.PC))}
 }
 
-// onThreadStack is a word on a thread's own stack.
-func (s *survey) onThreadStack(p *part, at int) Holder {
-	return Holder{Thread: p.thread, Value: p.words[at], At: p.Start + 8*uint64(at),
-		Where: fmt.Sprintf("thread %d has %s on %s", p.thread, s.snapshot.describe(p.words[at]), p.what)}
+// owner says whose stack a part is.
+func (p *part) owner() string {
+	if p.what != "" {
+		return fmt.Sprintf("thread %d", p.thread)
+	}
+	return p.g.String()
 }
 
-// onStack is a word on a goroutine's stack; fn, if known, is the function
-// whose frame it is in.
+// holder starts a Holder for a word on a stack.
+func (p *part) holder(at int) Holder {
+	h := Holder{Thread: p.thread, Value: p.words[at], At: p.Start + 8*uint64(at)}
+	if p.what == "" {
+		h.Goroutine = p.g.ID
+	}
+	return h
+}
+
+// onStack is a word on a stack; fn, if known, is the function whose frame it
+// is in.
 func (s *survey) onStack(p *part, at int, fn *function) Holder {
-	addr := p.Start + 8*uint64(at)
-	place := fmt.Sprintf("sp%+#x", int64(addr-p.g.SP))
-	if p.g.onThread() {
-		place = fmt.Sprintf("%#x of its stack", addr)
+	h := p.holder(at)
+	place := fmt.Sprintf("at sp%+#x", int64(h.At-p.g.SP))
+	switch {
+	case p.what != "":
+		place = "on " + p.what
+	case p.g.onThread():
+		place = fmt.Sprintf("on its stack at %#x", h.At)
 	}
 	in := ""
 	if fn != nil {
 		in = " in " + s.snapshot.name(fn)
 	}
-	return Holder{Goroutine: p.g.ID, Thread: p.thread, Value: p.words[at], At: addr,
-		Where: fmt.Sprintf("%v%s has %s at %s", p.g, in, s.snapshot.describe(p.words[at]), place)}
+	h.Where = fmt.Sprintf("%s%s has %s %s", p.owner(), in, s.snapshot.describe(h.Value), place)
+	return h
 }
 
-// returning is a frame of a goroutine that does not run.
+// returning is a frame that will be returned to.
 func (s *survey) returning(p *part, at int) Holder {
-	return Holder{Goroutine: p.g.ID, Thread: p.thread, Value: p.words[at], At: p.Start + 8*uint64(at), Frame: true,
-		Where: fmt.Sprintf("%v is in %s", p.g, s.snapshot.nameAt(p.words[at]-1))}
+	h := p.holder(at)
+	h.Frame = true
+	h.Where = fmt.Sprintf("%s is in %s", p.owner(), s.snapshot.nameAt(h.Value-1))
+	return h
 }
 
 // Frames counts, for each of the ranges, the frames of threads and goroutines

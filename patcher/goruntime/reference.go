@@ -32,10 +32,8 @@ func (r *Runtime) References(h *process.Halt, l *Ledger, m *Registration, writes
 	if err := q.prepare(l, writes); err != nil {
 		return nil, nil, err
 	}
-	if err := q.threads(); err != nil {
-		return nil, nil, err
-	}
-	if err := q.stacks(); err != nil {
+	q.found = q.registers(q.in)
+	if err := q.lookAtStacks(); err != nil {
 		return nil, nil, err
 	}
 	if err := q.memory(); err != nil {
@@ -147,20 +145,17 @@ func (q *query) prepare(l *Ledger, writes []Write) error {
 	}
 	// Threads' stacks outside Go's heap: their used parts are looked at by
 	// themselves. (Those on the heap are no objects.)
-	for i := range q.survey.threads {
-		t := &q.survey.threads[i]
-		if m := q.mapping(t.SP); m != nil && q.heap.arena(t.SP) == 0 {
-			skip = append(skip, Range{Start: m.Start, End: t.SP &^ 7})
+	for i := range q.threads {
+		t := &q.threads[i]
+		if q.heap.arena(t.SP) == 0 {
+			skip = append(skip, q.deadStack(t.SP))
+		}
+		if m := q.byThread[t.ID]; m != nil && q.heap.arena(m.g0.Stack.Start) == 0 {
+			skip = append(skip, m.g0.Stack)
 		}
 	}
-	for i := range q.machines {
-		g0 := &q.machines[i].g0
-		if g0.Stack.Start != 0 && q.heap.arena(g0.Stack.Start) == 0 {
-			skip = append(skip, g0.Stack)
-		}
-	}
-	for i := range q.survey.stacks {
-		skip = append(skip, q.survey.stacks[i].Range)
+	for i := range q.stacks {
+		skip = append(skip, q.stacks[i].Range)
 	}
 	var noPtr []Range
 	for _, d := range q.snapshot.chain() {
@@ -170,18 +165,8 @@ func (q *query) prepare(l *Ledger, writes []Write) error {
 	return nil
 }
 
-// threads looks at registers and at the threads' own stacks.
-func (q *query) threads() error {
-	q.found = append(q.found, q.registers(q.in)...)
-	for i := range q.survey.stacks {
-		p := &q.survey.stacks[i]
-		q.in.scan(p.words, func(at int) { q.found = append(q.found, q.onThreadStack(p, at)) })
-	}
-	return nil
-}
-
-// stacks looks at the goroutines.
-func (q *query) stacks() error {
+// lookAtStacks looks at the goroutines, and at the threads' own stacks.
+func (q *query) lookAtStacks() error {
 	for i := range q.goroutines {
 		g := &q.goroutines[i]
 		if g.Dead() {
@@ -195,7 +180,7 @@ func (q *query) stacks() error {
 				Where: fmt.Sprintf("%v is about to call a closure at %#x", g, g.context)})
 		}
 	}
-	return q.goroutineStacks(q.in, q.types, func(p *part, at int, seen sighting) {
+	return q.onStacks(q.in, q.types, func(p *part, at int, seen sighting) {
 		code := q.text.Holds(p.words[at], 1)
 		switch {
 		case seen.use == returnPC:
@@ -234,6 +219,9 @@ func (q *query) word(addr, value uint64) {
 		if q.noPtr.holds(addr) && !(q.types.Holds(value, 1) && value%8 == 0) {
 			return
 		}
+		if free, err := q.heap.inFreeSpan(addr); free && err == nil {
+			return
+		}
 		holder.Where = q.variable(addr, value)
 		q.found = append(q.found, holder)
 		return
@@ -270,14 +258,11 @@ func (q *query) variable(addr, value uint64) string {
 
 // symbolAt returns the symbol of the program that holds addr.
 func (r *Runtime) symbolAt(addr uint64) (exe.Symbol, bool) {
-	if r.Symbols == nil {
-		x, err := exe.Open(r.path)
-		if err != nil {
-			return exe.Symbol{}, false
-		}
-		r.Symbols = x
+	x, err := r.executable()
+	if err != nil {
+		return exe.Symbol{}, false
 	}
-	return r.Symbols.SymbolAt(addr - r.bias)
+	return x.SymbolAt(addr - r.bias)
 }
 
 // settleCaches decides about words in heap objects without pointers. The

@@ -58,15 +58,57 @@ func (s *subject) collect() {
 	}
 }
 
+// builds are the ways in which targets are built that matter here.
+var builds = map[string][]string{
+	"default":     nil,
+	"unoptimised": {"-gcflags=all=-N -l"},
+	"pie":         {"-buildmode=pie"},
+	"without cgo": {"-tags=netgo,osusergo"},
+}
+
 func TestReferencesPassOverWhatIsDead(t *testing.T) {
-	for _, request := range []string{"/stale", "/garbage", "/number"} {
-		t.Run(request[1:], func(t *testing.T) {
-			s := start(t, nil)
-			s.Get(request)
-			s.collect()
-			if found := s.holders(); len(found) != 0 {
-				t.Errorf("nobody holds it, but:\n%s", where(found))
+	for name, flags := range builds {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, flags)
+			for _, request := range []string{"/stale", "/garbage", "/number"} {
+				s.Get(request)
+				s.collect()
+				if found := s.holders(); len(found) != 0 {
+					t.Errorf("after %s nobody holds it, but:\n%s", request, where(found))
+				}
+			}
+			s.Get("/stack")
+			if got := where(s.holders()); !strings.Contains(got, "main.park has") {
+				t.Errorf("a goroutine holds it, but:\n%s", got)
 			}
 		})
 	}
+}
+
+func TestReferencesAreFoundInCsMemory(t *testing.T) {
+	s := startProgram(t, targettest.Command{Path: targettest.Build(t, "runtime-cgo")})
+	if found := s.holders(); len(found) != 0 {
+		t.Fatalf("nobody holds it, but:\n%s", where(found))
+	}
+	s.Get("/heap")
+	if got := where(s.holders()); !strings.Contains(got, "memory ") {
+		t.Errorf("C's heap holds it, but:\n%s", got)
+	} else {
+		t.Log(got)
+	}
+	s.Get("/forget")
+	if found := s.holders(); len(found) != 0 {
+		t.Errorf("nobody holds it any more, but:\n%s", where(found))
+	}
+	s.Get("/call")
+	if got := where(s.holders()); !strings.Contains(got, "stack") {
+		t.Errorf("C's stack holds it, but:\n%s", got)
+	} else {
+		t.Log(got)
+	}
+	s.Get("/free")
+	targettest.Eventually(t, "the call has returned", func() bool { return len(s.holders()) == 0 })
+	s.Get("/thread")
+	targettest.Eventually(t, "C's thread holds it", func() bool { return strings.Contains(where(s.holders()), " stack") })
+	t.Log(where(s.holders()))
 }

@@ -16,7 +16,7 @@ import (
 var ErrStale = errors.New("the runtime has changed since the module was bound")
 
 // Register returns the writes that make a module known to the runtime, and
-// enters it in l. The writes are to be applied in order (link.Apply) under the
+// enters it in l. The writes are to be applied in order under the
 // same halt, in which Idle must have been true, and when the image and what
 // alloc gave is in place. On an error l is in no defined state: pass a copy.
 //
@@ -299,9 +299,11 @@ func (r *Runtime) forgetFrames(m *Registration) ([]Write, error) {
 		if err := r.mem.ReadMemory(buf, at); err != nil {
 			return nil, err
 		}
-		for off := r.layout.cacheEntry.pc; off+8 <= uint64(len(buf)); off += size {
-			if pc := le.Uint64(buf[off:]); in.Holds(pc, 1) {
-				writes = append(writes, change(at+off, pc, 0))
+		for off := uint64(0); off+size <= uint64(len(buf)); off += size {
+			entry := buf[off : off+size]
+			// It holds both the pc asked for and the one where its value starts.
+			if slices.ContainsFunc(asWords(entry), func(w uint64) bool { return in.Holds(w, 1) }) {
+				writes = append(writes, Write{Addr: at + off, Old: slices.Clone(entry), New: make([]byte, size)})
 			}
 		}
 	}

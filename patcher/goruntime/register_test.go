@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -170,6 +171,28 @@ func (s *host) quiet(fn func(h *process.Halt) error) {
 	})
 }
 
+// apply makes writes, or none of them.
+func (s *host) apply(h *process.Halt, writes []Write) error {
+	for i, w := range writes {
+		var err error
+		if len(w.Old) == 0 {
+			err = s.p.WriteMemory(w.Addr, w.New)
+		} else {
+			err = h.WriteText(w.Addr, w.Old, w.New)
+		}
+		if err == nil {
+			continue
+		}
+		for _, w := range slices.Backward(writes[:i]) {
+			if len(w.Old) != 0 {
+				err = errors.Join(err, h.WriteText(w.Addr, w.New, w.Old))
+			}
+		}
+		return err
+	}
+	return nil
+}
+
 // load maps and registers a module.
 func (s *host) load(m *module.Module) (*link.Image, *Registration) {
 	s.t.Helper()
@@ -202,32 +225,49 @@ func (s *host) load(m *module.Module) (*link.Image, *Registration) {
 		if reg, writes, err = s.rt.Register(h, &s.ledger, image, s.alloc(h)); err != nil {
 			return err
 		}
-		return link.Apply(s.p, writes)
+		return s.apply(h, writes)
 	})
 	return image, reg
 }
 
-// unload unregisters a module, if nobody refers to it, and unmaps it.
+// unload unregisters a module when nobody refers to it, and unmaps it.
 func (s *host) unload(reg *Registration) {
 	s.t.Helper()
 	s.collect()
-	s.quiet(func(h *process.Halt) error {
-		writes, err := s.rt.Unregister(h, &s.ledger, reg, s.alloc(h))
-		if err != nil {
-			return err
+	var holders []Holder
+	defer func() {
+		if s.t.Failed() {
+			s.t.Logf("it is held by\n%s", where(holders))
 		}
-		holders, cleanup, err := s.rt.References(h, &s.ledger, reg, writes)
-		if err != nil {
-			return err
-		}
-		if len(holders) > 0 {
-			s.t.Errorf("it is held by\n%s", where(holders))
-		}
-		if err := link.Apply(s.p, append(writes, cleanup...)); err != nil {
-			return err
-		}
-		h.ClearCaches()
-		return s.arena.Unmap(h, reg.Base, reg.Size)
+	}()
+	targettest.Eventually(s.t, "nobody refers to the module", func() bool {
+		s.quiet(func(h *process.Halt) (err error) {
+			l := s.ledger
+			l.Modules = slices.Clone(l.Modules)
+			writes, err := s.rt.Unregister(h, &l, reg, s.alloc(h))
+			if err != nil {
+				return err
+			}
+			var cleanup []Write
+			if holders, cleanup, err = s.rt.References(h, &l, reg, writes); len(holders) > 0 || err != nil {
+				return err
+			}
+			if err := s.apply(h, append(writes, cleanup...)); err != nil {
+				return err
+			}
+			h.ClearCaches()
+			for _, b := range l.Retired {
+				size := (b.Size + 4095) &^ 4095
+				if err := s.arena.Unmap(h, b.Addr, size); err != nil {
+					return err
+				}
+				s.arena.Free(b.Addr, size)
+			}
+			l.Retired = nil
+			s.ledger = l
+			return s.arena.Unmap(h, reg.Base, reg.Size)
+		})
+		return len(holders) == 0
 	})
 	s.arena.Free(reg.Base, reg.Size)
 }
@@ -298,10 +338,9 @@ func TestModulesComeAndGoInAnyOrder(t *testing.T) {
 			if !bytes.Equal(s.state(), before) {
 				t.Error("the runtime is not as it was")
 			}
-			if len(s.ledger.Modules) != 0 || s.ledger.List != (Block{}) || s.ledger.Table != (Block{}) {
+			if !s.ledger.Empty() {
 				t.Errorf("the ledger says %+v", s.ledger)
 			}
-			s.ledger.Retired = nil
 		})
 	}
 }
@@ -331,8 +370,8 @@ func TestRegisterIsUndone(t *testing.T) {
 				continue
 			}
 			broken[n].Old = bytes.Repeat([]byte{0x5a}, len(broken[n].Old))
-			err := link.Apply(s.p, broken)
-			if finding.CodeOf(err) != finding.TextMismatch || !strings.Contains(err.Error(), "instead of 5a 5a") {
+			err := s.apply(h, broken)
+			if finding.CodeOf(err) != finding.TextMismatch || !strings.Contains(err.Error(), "not 5a 5a") {
 				t.Errorf("got %v", err)
 			}
 		}
@@ -422,10 +461,119 @@ func TestSoakOfModules(t *testing.T) {
 		_, b := s.load(modules.list[1])
 		s.unload(a)
 		s.unload(b)
-		s.ledger.Retired = nil
 	}
 	close(stop)
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+}
+
+func BenchmarkRegister(b *testing.B) {
+	s := startHost(b)
+	m := modules.list[0]
+	base, err := s.arena.Alloc(m.End())
+	if err != nil {
+		b.Fatal(err)
+	}
+	image, err := link.Bind(m, s.target, base)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("bind", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := link.Bind(m, s.target, base); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	s.quiet(func(h *process.Halt) error {
+		b.Run("register", func(b *testing.B) {
+			alloc := func(uint64) (uint64, error) { return base, nil }
+			for b.Loop() {
+				var l Ledger
+				if _, _, err := s.rt.Register(h, &l, image, alloc); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run("open", func(b *testing.B) {
+			for b.Loop() {
+				if _, err := Open(h); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		return nil
+	})
+}
+
+func TestTableOfItabsGrowsIntoOurMemoryAndBack(t *testing.T) {
+	s := startHost(t)
+	before := s.state()
+	table := s.rt.itabTableInit + s.rt.layout.itabTable.count
+	count, err := s.rt.word(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Make believe that it is all but full.
+	if err := s.p.WriteMemory(table, bytesOf(maxSlots(512))); err != nil {
+		t.Fatal(err)
+	}
+	image, reg := s.load(modules.list[0])
+	if err := s.p.WriteMemory(table, bytesOf(count)); err != nil {
+		t.Fatal(err)
+	}
+	if len(image.Itabs) == 0 {
+		t.Fatal("the module brings no itabs")
+	}
+	if at, err := s.rt.word(s.rt.itabTable); at != s.ledger.Table.Addr || at == 0 || err != nil {
+		t.Fatalf("the table is at %#x (%v), the ledger says %#x", at, err, s.ledger.Table)
+	}
+	for _, i := range image.Itabs {
+		// Its own types are in memory that a Runtime can read just as well.
+		if at, ok, err := s.rt.Itab(i.Inter, i.Type); at != i.Addr || !ok || err != nil {
+			t.Errorf("the itab of %#x and %#x is %#x, %v, %v; want %#x", i.Inter, i.Type, at, ok, err, i.Addr)
+		}
+	}
+	s.Get("/all")
+	s.Get("/gc")
+	s.unload(reg)
+	s.Get("/all")
+	if !bytes.Equal(s.state(), before) {
+		t.Error("the runtime is not as it was")
+	}
+	if !s.ledger.Empty() {
+		t.Errorf("the ledger says %+v", s.ledger)
+	}
+}
+
+func TestRegisterNoticesAnItabMadeMeanwhile(t *testing.T) {
+	s := startHost(t)
+	m := modules.list[0]
+	base, err := s.arena.Alloc(m.End())
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := link.Bind(m, s.target, base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.quiet(func(h *process.Halt) error {
+		table, err := s.rt.table()
+		if err != nil {
+			return err
+		}
+		infos, err := s.rt.itabs(table.entries)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(infos, func(i itabInfo) bool { return i.addr != 0 && !i.absent() })
+		made := infos[i]
+		image.Itabs = append(image.Itabs, link.Itab{Addr: base, Inter: made.inter, Type: made.typ, Hash: made.hash})
+		_, _, err = s.rt.Register(h, new(Ledger), image, s.alloc(h))
+		if !errors.Is(err, ErrStale) {
+			t.Errorf("got %v", err)
+		}
+		return nil
+	})
 }

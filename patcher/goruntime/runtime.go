@@ -13,7 +13,6 @@ import (
 	"github.com/go-delve/delve/pkg/dwarf/godwarf"
 
 	"github.com/darn-dev/darn/patcher/exe"
-	"github.com/darn-dev/darn/patcher/link"
 	"github.com/darn-dev/darn/patcher/process"
 )
 
@@ -22,7 +21,7 @@ import (
 // goroutine at a time.
 type Runtime struct {
 	pid    int
-	mem    link.Memory
+	mem    *process.Process
 	layout layout
 
 	// Variables of the runtime, by address.
@@ -55,7 +54,7 @@ type Runtime struct {
 func Open(h *process.Halt) (*Runtime, error) {
 	p := h.Process()
 	r := &Runtime{pid: p.Pid(), mem: p, bias: p.LoadBias(), path: p.ExePath()}
-	f := &fields{h: h}
+	f := &fields{h: h, r: r}
 	r.layout.read(f)
 
 	r.allgptr, r.allglen, r.allm = f.variable("runtime.allgptr").addr, f.variable("runtime.allglen").addr, f.variable("runtime.allm").addr
@@ -70,17 +69,19 @@ func Open(h *process.Halt) (*Runtime, error) {
 	r.schedLock, r.sysmonwait, r.sysmonnote = f.in(sched, "lock.key"), f.in(sched, "sysmonwait.u.value"), f.in(sched, "sysmonnote.key")
 	r.itabTable, r.itabLock = f.variable("runtime.itabTable").addr, f.in(f.variable("runtime.itabLock"), "key")
 	r.itabTableInit = f.variable("runtime.itabTableInit").addr
-	r.modulesSlice, r.lastmoduledata = f.variable("runtime.modulesSlice").addr, f.variable("runtime.lastmoduledatap").addr
-	r.firstmoduledata = f.variable("runtime.firstmoduledata").addr
+	r.modulesSlice, r.lastmoduledata = f.variable("runtime.modulesSlice").addr, f.symbol("runtime.lastmoduledatap")
+	r.firstmoduledata = f.symbol("runtime.firstmoduledata")
 	r.pinnedTypemaps = f.variable("runtime.pinnedTypemaps").addr
 	r.emptyTypeAssert = f.optional("runtime.emptyTypeAssertCache").addr
 	r.emptyInterfaceSwitch = f.optional("runtime.emptyInterfaceSwitchCache").addr
 	mheap := f.variable("runtime.mheap_")
 	r.arenas, r.allspans = f.in(mheap, "arenas"), f.in(mheap, "allspans")
 	r.arenaCount = r.countArenas(f, mheap)
-	r.unreachableMethod = f.function("runtime.unreachableMethod")
-	r.asyncPreempt, r.sigpanic = f.function("runtime.asyncPreempt"), f.function("runtime.sigpanic")
-	r.cgocallback, r.debugCall = f.function("runtime.cgocallback"), f.function("runtime.debugCallV2")
+	fns := f.functions("runtime.unreachableMethod", "runtime.asyncPreempt", "runtime.sigpanic", "runtime.cgocallback", "runtime.debugCallV2")
+	r.unreachableMethod, r.asyncPreempt, r.sigpanic, r.cgocallback, r.debugCall = fns[0], fns[1], fns[2], fns[3], fns[4]
+	if r.unreachableMethod == 0 || r.asyncPreempt == 0 || r.sigpanic == 0 {
+		f.fail("the functions are at %#x", fns)
+	}
 	if f.err != nil {
 		return nil, f.err
 	}
@@ -123,6 +124,18 @@ func (r *Runtime) Idle(*process.Halt) (bool, error) {
 		return false, err
 	}
 	return phase == 0 && lock == 0, nil
+}
+
+// executable returns the target's executable, which it opens if need be.
+func (r *Runtime) executable() (*exe.Executable, error) {
+	if r.Symbols == nil {
+		x, err := exe.Open(r.path)
+		if err != nil {
+			return nil, err
+		}
+		r.Symbols = x
+	}
+	return r.Symbols, nil
 }
 
 // wrong is the error for a runtime that contradicts itself.

@@ -2,7 +2,9 @@ package goruntime
 
 import (
 	"fmt"
+	"slices"
 	"sort"
+	"strings"
 
 	"github.com/darn-dev/darn/patcher/process"
 )
@@ -24,6 +26,7 @@ type survey struct {
 	machines   []machine
 	goroutines []Goroutine
 	byThread   map[int]*machine
+	runs       map[int]*Goroutine // by thread
 	mappings   []process.Mapping
 	// stacks are the parts of threads' own stacks that are in use.
 	stacks []part
@@ -32,16 +35,25 @@ type survey struct {
 // part is a piece of a stack.
 type part struct {
 	Range
-	thread int
-	g      *Goroutine // nil for a thread's own
-	words  []uint64
+	words []uint64
+	// g is the goroutine whose stack it is. For a thread's own stack it stands
+	// for where its frames begin.
+	g        *Goroutine
+	walkable bool // its frames begin at g.SP
+	// atCall tells that the first frame is at a call, where its stack map is
+	// true; a thread may be stopped anywhere.
+	atCall bool
+	// whole: where the frames begin is known by hearsay; what is not confirmed
+	// by finding the end of the stack from there is not believed.
+	whole  bool
+	thread int    // 0 if none
 	what   string // of a thread's own: which stack
 }
 
 // survey looks at every thread and goroutine. limit bounds what is looked at
 // of a thread's stack that has no known end, in bytes.
 func (r *Runtime) survey(h *process.Halt, limit uint64) (*survey, error) {
-	s := &survey{r: r, snapshot: r.snapshot(), byThread: make(map[int]*machine)}
+	s := &survey{r: r, snapshot: r.snapshot(), byThread: make(map[int]*machine), runs: make(map[int]*Goroutine)}
 	var err error
 	if s.threads, err = h.Threads(); err != nil {
 		return nil, err
@@ -58,82 +70,119 @@ func (r *Runtime) survey(h *process.Halt, limit uint64) (*survey, error) {
 	for i := range s.machines {
 		s.byThread[s.machines[i].id] = &s.machines[i]
 	}
+	for i := range s.goroutines {
+		if g := &s.goroutines[i]; g.Thread != 0 {
+			s.runs[g.Thread] = g
+		}
+	}
 	return s, s.threadStacks(limit)
 }
 
 // mapping returns the mapping that holds addr, or nil.
 func (s *survey) mapping(addr uint64) *process.Mapping {
-	i := sort.Search(len(s.mappings), func(i int) bool { return s.mappings[i].End > addr })
-	if i == len(s.mappings) || s.mappings[i].Start > addr {
-		return nil
-	}
-	return &s.mappings[i]
-}
-
-// current returns the goroutine that thread id runs, or nil.
-func (s *survey) current(id int) *Goroutine {
-	for i := range s.goroutines {
-		if g := &s.goroutines[i]; g.Thread == id && g.Thread != 0 {
-			return g
-		}
+	if i := s.mappingIndex(addr); i >= 0 {
+		return &s.mappings[i]
 	}
 	return nil
 }
+
+func (s *survey) mappingIndex(addr uint64) int {
+	i := sort.Search(len(s.mappings), func(i int) bool { return s.mappings[i].End > addr })
+	if i == len(s.mappings) || s.mappings[i].Start > addr {
+		return -1
+	}
+	return i
+}
+
+// deadStack returns what of the memory below a stack pointer is nothing but
+// stack that is not in use. That is known of a mapping with a guard page below
+// it, as threads' stacks have, and of the one that the kernel names so; a
+// program may have stacks in other places, between other things.
+func (s *survey) deadStack(sp uint64) Range {
+	i := s.mappingIndex(sp)
+	if i < 0 {
+		return Range{}
+	}
+	m := &s.mappings[i]
+	guarded := i > 0 && s.mappings[i-1].End == m.Start && strings.HasPrefix(s.mappings[i-1].Perms, "---")
+	if !guarded && m.Path != "[stack]" {
+		return Range{}
+	}
+	return Range{Start: m.Start, End: sp &^ 7}
+}
+
+// current returns the goroutine that thread id runs, or nil.
+func (s *survey) current(id int) *Goroutine { return s.runs[id] }
 
 // threadStacks finds and reads the parts of the threads' own stacks that are
 // in use: of a Go thread its g0 stack and its signal stack, of any other the
 // one it is on.
 func (s *survey) threadStacks(limit uint64) error {
-	add := func(t *process.Thread, what string, start, end uint64) error {
-		if m := s.mapping(start); m != nil {
-			end = min(end, m.End)
-			start = max(start-min(start, redZone), m.Start)
-		}
-		start, end = start&^7, end&^7
-		if end <= start {
-			return nil
-		}
-		buf := make([]byte, end-start)
-		if err := s.r.mem.ReadMemory(buf, start); err != nil {
-			return err
-		}
-		s.stacks = append(s.stacks, part{Range: Range{Start: start, End: end}, thread: t.ID, words: asWords(buf), what: what})
-		return nil
-	}
 	for i := range s.threads {
 		t := &s.threads[i]
-		var g0, gsignal, curg Range
-		var sched uint64
+		var g0 Goroutine
+		var gsignal, curg Range
 		if m := s.byThread[t.ID]; m != nil {
-			g0, gsignal, sched = m.g0.Stack, m.gsignal.Stack, m.g0.schedSP
+			g0, gsignal = m.g0, m.gsignal.Stack
 			if g := s.current(t.ID); g != nil {
 				curg = g.Stack
 			}
 		}
-		var err error
+		// From sched.sp up are the frames that made the thread, below it what
+		// was called on the g0 stack since (mcall, systemstack).
+		upper := part{g: &g0, walkable: true, atCall: true, whole: true, what: "its scheduler stack"}
+		if g0.Stack.Holds(g0.SP, 8) {
+			upper.Range = Range{Start: g0.SP, End: g0.Stack.End}
+		}
+		lower := part{g: &Goroutine{PC: t.PC, SP: t.SP}, what: upper.what}
 		switch {
-		case g0.Holds(t.SP, 0):
-			err = add(t, "its scheduler stack", t.SP, g0.End)
-			sched = 0
-		case gsignal.Holds(t.SP, 0):
-			if err = add(t, "its signal stack", t.SP, gsignal.End); err == nil {
-				// The signal may have come on the g0 stack: then the stack
-				// pointer there stands in the signal's frame.
-				if low := lowest(s.stacks[len(s.stacks)-1].words, g0); low != 0 && (sched == 0 || low < sched) {
-					sched = low
-				}
+		case g0.Stack.Holds(t.SP, 0):
+			lower.Range, lower.walkable = Range{Start: t.SP, End: g0.Stack.End}, true
+			if upper.Start > t.SP {
+				lower.End = upper.Start
+			} else {
+				upper.Range = Range{}
 			}
+		case gsignal.Holds(t.SP, 0):
+			lower.Range, lower.what = Range{Start: t.SP, End: gsignal.End}, "its signal stack"
 		case curg.Holds(t.SP, 0):
 		default:
-			err = add(t, "its stack", t.SP, t.SP+min(limit, 1<<40))
+			lower.Range, lower.what = Range{Start: t.SP, End: t.SP + limit}, "its stack"
 		}
-		if err == nil && sched != 0 && g0.Holds(sched, 0) {
-			err = add(t, "its scheduler stack", sched, g0.End)
+		if err := s.addStack(t, lower, redZone); err != nil {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("stack of thread %d: %w", t.ID, err)
+		if gsignal.Holds(t.SP, 0) && len(s.stacks) > 0 {
+			// The signal may have come on the g0 stack: then the stack pointer
+			// there stands in the signal's frame.
+			low := lowest(s.stacks[len(s.stacks)-1].words, g0.Stack)
+			if low != 0 && (upper.End == 0 || low < upper.Start) {
+				upper.Range, upper.walkable = Range{Start: low, End: g0.Stack.End}, false
+			}
+		}
+		if err := s.addStack(t, upper, 0); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// addStack reads a part of a thread's own stack, with some bytes below it.
+func (s *survey) addStack(t *process.Thread, p part, below uint64) error {
+	if m := s.mapping(p.Start); m != nil && p.Start != 0 {
+		p.End = min(p.End, m.End)
+		p.Start = max(p.Start-min(p.Start, below), m.Start)
+	}
+	p.Start, p.End = p.Start&^7, p.End&^7
+	if p.End <= p.Start {
+		return nil
+	}
+	buf := make([]byte, p.End-p.Start)
+	if err := s.r.mem.ReadMemory(buf, p.Start); err != nil {
+		return fmt.Errorf("stack of thread %d: %w", t.ID, err)
+	}
+	p.words, p.thread = asWords(buf), t.ID
+	s.stacks = append(s.stacks, p)
 	return nil
 }
 
@@ -161,49 +210,48 @@ func (s *survey) live(g *Goroutine) (in Range, walkable bool) {
 		}
 		return Range{Start: start, End: g.Stack.End}, true
 	}
-	// Its stack pointer is in its thread; if that is on another stack by now,
-	// whatever switched has saved it: in sched, in a register, or on that
-	// other stack. The lowest candidate is not above it.
-	low := lowest([]uint64{g.schedSP, g.syscallSP}, g.Stack)
-	for i := range s.threads {
-		t := &s.threads[i]
-		if t.ID != g.Thread || g.Thread == 0 {
-			continue
-		}
-		if g.Stack.Holds(t.SP, 0) {
-			low = t.SP
-			break
-		}
-		consider := func(words []uint64) {
-			if w := lowest(words, g.Stack); w != 0 && (low == 0 || w < low) {
-				low = w
-			}
-		}
-		consider(t.Regs)
-		for j := range s.stacks {
-			if s.stacks[j].thread == t.ID {
-				consider(s.stacks[j].words)
-			}
-		}
-	}
-	if low == 0 || g.Status == copystack {
+	t := s.thread(g)
+	if t == nil || g.Status == copystack {
 		return g.Stack, false
+	}
+	low := t.SP
+	if !g.Stack.Holds(t.SP, 0) {
+		// The thread is on another stack by now. Whatever switched has saved
+		// the stack pointer: in sched, in a register, or on that other stack.
+		// The lowest candidate is not above it.
+		candidates := append([]uint64{g.schedSP, g.syscallSP}, t.Regs...)
+		for i := range s.stacks {
+			if p := &s.stacks[i]; p.thread == t.ID {
+				candidates = append(candidates, lowest(p.words, g.Stack))
+			}
+		}
+		if low = lowest(candidates, g.Stack); low == 0 {
+			return g.Stack, false
+		}
 	}
 	walkable = g.Status == syscall && g.Stack.Holds(g.syscallSP, 8)
 	return Range{Start: max(g.Stack.Start, low-redZone), End: g.Stack.End}, walkable
 }
 
-// readStacks reads of every goroutine the part of its stack that choose
-// returns.
-func (s *survey) readStacks(choose func(g *Goroutine) Range) ([]part, error) {
+// thread returns the thread that runs g, or nil.
+func (s *survey) thread(g *Goroutine) *process.Thread {
+	i := slices.IndexFunc(s.threads, func(t process.Thread) bool { return t.ID == g.Thread })
+	if i < 0 {
+		return nil
+	}
+	return &s.threads[i]
+}
+
+// readStacks reads of every goroutine the part of its stack that is in use.
+func (s *survey) readStacks() ([]part, error) {
 	var parts []part
 	var total uint64
 	for i := range s.goroutines {
 		g := &s.goroutines[i]
-		in := choose(g)
+		in, walkable := s.live(g)
 		in.Start, in.End = in.Start&^7, in.End&^7
 		if in.Start < in.End {
-			parts = append(parts, part{Range: in, g: g, thread: g.Thread})
+			parts = append(parts, part{Range: in, g: g, walkable: walkable, atCall: true, thread: g.Thread})
 			total += in.End - in.Start
 		}
 	}

@@ -10,16 +10,15 @@ type frame struct {
 	conservative bool   // stopped where no stack map is
 }
 
-// walk visits the frames of a goroutine that does not run, from the innermost,
-// as the runtime's own collector does (unwinder in traceback.go). words are the
-// stack from start up to its end. It returns the address up to which every
-// frame was seen: the end of the stack, or less if it came to a frame that it
-// can't pass.
-func (s *snapshot) walk(g *Goroutine, start uint64, words []uint64, visit func(*frame)) (until uint64) {
-	hi := start + 8*uint64(len(words))
-	pc, sp := g.PC, g.SP
+// walk visits the frames on a stack from the innermost, as the runtime's own
+// collector does (unwinder in traceback.go). It returns the address up to which
+// every frame was seen: the end of the part, or less if it came to a frame that
+// it can't pass.
+func (s *snapshot) walk(p *part, visit func(*frame)) (until uint64) {
+	start, hi, words := p.Start, p.End, p.words
+	pc, sp := p.g.PC, p.g.SP
 	var callee uint64 // entry of the frame below
-	conservative := false
+	conservative := !p.atCall
 	for innermost := true; ; innermost = false {
 		fn := s.findFunc(pc)
 		if fn == nil || fn.pcsp == 0 || sp%8 != 0 || sp < start {
@@ -174,19 +173,22 @@ type sighting struct {
 	fn  *function // nil if that is not known
 }
 
-// uses tells, of the words with the given indices on the stack of a goroutine,
-// what they are. words are its live part from start; if it can't be walked all
-// are unsure. types is where the types and itabs are that are looked for.
-func (s *snapshot) uses(g *Goroutine, start uint64, words []uint64, walkable bool, hits []int, types Range) []sighting {
+// uses tells, of the words with the given indices on a stack, what they are; if
+// it can't be walked all are unsure. types is where the types and itabs are
+// that are looked for.
+func (s *snapshot) uses(p *part, hits []int, types Range) []sighting {
 	out := make([]sighting, len(hits))
-	if !walkable || g.panics {
+	g, start, words := p.g, p.Start, p.words
+	doubt := func() []sighting {
 		for i := range out {
-			out[i].use = unsure
+			out[i] = sighting{use: unsure}
 		}
 		return out
 	}
-	end := start + 8*uint64(len(words))
-	in := Range{Start: start, End: end}
+	if !p.walkable || g.panics {
+		return doubt()
+	}
+	end, in := p.End, p.Range
 	var objects []stackObject
 	var pointers []uint64 // live ones into the stack
 	if in.Holds(g.context, 8) {
@@ -209,7 +211,7 @@ func (s *snapshot) uses(g *Goroutine, start uint64, words []uint64, walkable boo
 		}
 	}
 	constant := func(u use) func(uint64) use { return func(uint64) use { return u } }
-	until := s.walk(g, start, words, func(f *frame) {
+	until := s.walk(p, func(f *frame) {
 		mark(f.fp-8, f.fp, constant(returnPC))
 		m, ok := s.stackMap(f)
 		for i, h := range hits {
@@ -239,6 +241,12 @@ func (s *snapshot) uses(g *Goroutine, start uint64, words []uint64, walkable boo
 		}
 		objects = append(objects, m.objects...)
 	})
+	if p.whole && until != end {
+		return doubt()
+	}
+	if g.onThread() || !p.atCall {
+		mark(start, g.SP, constant(unsure)) // what it has called since
+	}
 	mark(until, end, constant(unsure))
 	// Deferred calls are found through their records, some of which are on the
 	// stack.
