@@ -20,7 +20,8 @@ import (
 //
 // It may be called whether the target runs or is stopped. Refused with
 // not-loaded, wrong-state, in-use (a goroutine stays in bytes that have to
-// change), text-mismatch, target-exited or busy.
+// change), breakpoint-at-entry (the debugger has one in them), text-mismatch,
+// target-exited or busy.
 func (e *Engine) Activate(ctx context.Context, id string, opts ActivateOptions) (*Patch, *Receipt, error) {
 	if opts.Consistency != "" && opts.Consistency != "immediate" {
 		return nil, nil, finding.Refuse(finding.WrongState,
@@ -34,7 +35,8 @@ func (e *Engine) Activate(ctx context.Context, id string, opts ActivateOptions) 
 // needs no halt unless a function of the patch has a direct redirect.
 //
 // It may be called whether the target runs or is stopped. Refused with
-// not-loaded, wrong-state, in-use, text-mismatch, target-exited or busy.
+// not-loaded, wrong-state, in-use, breakpoint-at-entry, text-mismatch,
+// target-exited or busy.
 func (e *Engine) Deactivate(ctx context.Context, id string) (*Patch, *Receipt, error) {
 	return e.toggle(ctx, OpDeactivate, id)
 }
@@ -46,6 +48,7 @@ func (e *Engine) toggle(ctx context.Context, op Operation, id string) (*Patch, *
 	}
 	defer end()
 	start, halts := time.Now(), e.p.Measure()
+	defer halts()
 	p, err := e.reg.patch(id)
 	if err != nil {
 		return nil, nil, err
@@ -86,7 +89,7 @@ func (e *Engine) switchTo(ctx context.Context, op Operation, p *patchRecord, on 
 		return t.rollback(err)
 	}
 	err = e.haltUntil(ctx, manyTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
-		if retry, err = e.checkPositions(h, p, entries); retry != nil || err != nil {
+		if retry, err = e.checkPositions(h, p, entries, on); retry != nil || err != nil {
 			return retry, err
 		}
 		return nil, t.rewrite(h, p, entries, on)
@@ -97,25 +100,32 @@ func (e *Engine) switchTo(ctx context.Context, op Operation, p *patchRecord, on 
 	return nil
 }
 
-// rewrite makes the writes of a toggle under a halt and commits.
-func (t *transition) rewrite(h *process.Halt, p *patchRecord, entries []entryChange, on bool) error {
+// rewrite makes the writes of a toggle under a halt, sets the switch and
+// commits.
+func (t *transition) rewrite(h *process.Halt, p *patchRecord, entries []entryChange, on bool) (err error) {
+	defer func() {
+		if err != nil {
+			err = t.rollback(err)
+		}
+	}()
 	writes := make([]goruntime.Write, len(entries))
 	for i, c := range entries {
-		writes[i] = goruntime.Write{Addr: c.redirect.Entry + uint64(c.redirect.Offset), Old: c.redirect.Now, New: c.want}
+		writes[i] = goruntime.Write{Addr: c.redirect.at(), Old: c.redirect.Now, New: c.want}
 	}
 	if err := t.journal(writes); err != nil {
-		return t.rollback(err)
+		return err
 	}
 	if err := t.apply(h, writes); err != nil {
-		return t.rollback(err)
+		return err
 	}
 	for _, c := range entries {
 		c.redirect.Now = c.want
 	}
-	if err := t.commit(); err != nil {
-		return t.rollback(err)
+	if err := t.e.arena.SetSwitch(p.Switch, on); err != nil {
+		return err
 	}
-	return t.e.arena.SetSwitch(p.Switch, on)
+	t.onUndo(func() error { return t.e.arena.SetSwitch(p.Switch, !on) })
+	return t.commit()
 }
 
 // entryChange is a redirect whose bytes at the entry have to become want.
@@ -174,7 +184,7 @@ func (t *transition) entryBytes(d *redirectRecord, active func(*patchRecord) boo
 func (t *transition) stubs(p *patchRecord) error {
 	for _, f := range p.Functions {
 		d := t.reg.redirect(f.Entry)
-		if d.Encoding == redirect.DirectEncoding || !bytes.Equal(d.Now, d.Old) && f.Linked {
+		if d.Encoding == redirect.DirectEncoding || slices.Contains(t.e.reg.redirect(f.Entry).Stack, p.ID) {
 			continue
 		}
 		next := d.Thunk
@@ -197,28 +207,31 @@ func (t *transition) stubs(p *patchRecord) error {
 			return err
 		}
 		t.onUndo(func() error { return t.e.p.WriteMemory(f.Stub, old) })
-		f.Linked = true
 	}
 	return nil
 }
 
 // checkPositions returns a retry reason if a thread or goroutine is in the
-// middle of bytes that are about to change, and counts the frames that are in
-// the old code of p's functions.
-func (e *Engine) checkPositions(h *process.Halt, p *patchRecord, entries []entryChange) (retry *finding.Refusal, err error) {
+// middle of bytes that are about to change, and if p is to be switched on
+// counts the frames that are in the old code of its functions.
+func (e *Engine) checkPositions(h *process.Halt, p *patchRecord, entries []entryChange, on bool) (retry *finding.Refusal, err error) {
+	if err := checkBreakpoints(h, entries); err != nil {
+		return nil, err
+	}
 	// A redirect that is already a jump is one instruction: nobody can be in
 	// the middle of it.
 	var spans []goruntime.Range
 	for _, c := range entries {
 		if d := c.redirect; bytes.Equal(d.Now, d.Old) && !d.Single {
-			at := d.Entry + uint64(d.Offset)
-			spans = append(spans, goruntime.Range{Start: at + 1, End: at + uint64(d.Span)})
+			spans = append(spans, d.inside())
 		}
 	}
 	ranges := slices.Clone(spans)
-	for _, f := range p.Functions {
-		f.OldFrames = 0
-		ranges = append(ranges, goruntime.Range{Start: f.Entry, End: f.Entry + f.Size})
+	if on {
+		for _, f := range p.Functions {
+			f.OldFrames = 0
+			ranges = append(ranges, goruntime.Range{Start: f.Entry, End: f.Entry + f.Size})
+		}
 	}
 	holders, err := e.rt.Positions(h, ranges...)
 	if err != nil {
@@ -226,15 +239,46 @@ func (e *Engine) checkPositions(h *process.Halt, p *patchRecord, entries []entry
 	}
 	for _, holder := range holders {
 		if slices.ContainsFunc(spans, func(r goruntime.Range) bool { return r.Holds(holder.Value, 1) }) {
-			return finding.Refuse(finding.InUse,
-				fmt.Sprintf("%s, inside the bytes of an entry that have to change", holder),
-				"try again"), nil
+			return midEntry(holder), nil
+		}
+		// The frames of a goroutine that runs can't be walked: there every word
+		// on its stack that looks like one counts.
+		if frame := holder.Frame || holder.Goroutine != 0; !on || !frame {
+			continue
 		}
 		for _, f := range p.Functions {
-			if holder.Frame && holder.Value >= f.Entry && holder.Value < f.Entry+f.Size {
+			if holder.Value >= f.Entry && holder.Value < f.Entry+f.Size {
 				f.OldFrames++
 			}
 		}
 	}
 	return nil, nil
+}
+
+// midEntry is the reason to try again if somebody is in the middle of bytes
+// that have to change.
+func midEntry(holder goruntime.Holder) *finding.Refusal {
+	return finding.Refuse(finding.InUse,
+		fmt.Sprintf("%s, inside the bytes of an entry that have to change", holder),
+		"try again")
+}
+
+// checkBreakpoints refuses with breakpoint-at-entry if the debugger has a
+// breakpoint inside a jump that is about to be written: its byte would become
+// a part of the jump's distance. On the first byte it does no harm, nor when
+// the original bytes come back.
+func checkBreakpoints(h *process.Halt, entries []entryChange) error {
+	for _, c := range entries {
+		if bytes.Equal(c.want, c.redirect.Old) {
+			continue
+		}
+		at := c.redirect.at()
+		for _, bp := range h.Breakpoints(at+1, at+redirect.JumpSize) {
+			return finding.Refuse(finding.BreakpointAtEntry,
+				fmt.Sprintf("a breakpoint at %#x (%s:%d) lies in the bytes at the entry of %s that the redirect needs",
+					bp.Addr, bp.File, bp.Line, bp.FunctionName),
+				"remove that breakpoint or set it on a later line, then try again")
+		}
+	}
+	return nil
 }

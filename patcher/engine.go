@@ -10,7 +10,9 @@ package patcher
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 
 	"github.com/darn-dev/darn/patcher/arena"
 	"github.com/darn-dev/darn/patcher/exe"
@@ -26,11 +28,15 @@ import (
 type Engine struct {
 	turn chan struct{} // holds one token: the right to run an operation
 
+	// What follows is guarded by the turn.
+	closed bool
+	failed error // why the target is in no known state, if so
+
 	p      *process.Process
 	exe    *exe.Executable
 	rt     *goruntime.Runtime
 	target *link.ProcessTarget
-	arena  *arena.Arena // nil until the first load
+	arena  *arena.Arena // nil while nothing is loaded
 	reg    *registry    // what the arena holds
 }
 
@@ -40,7 +46,9 @@ type Engine struct {
 // it left half done is rolled back.
 //
 // It is refused with unsupported-target if the process is not one that can be
-// patched, and with target-exited if it ends.
+// patched or what an earlier Darn left can't be read, with text-mismatch,
+// gc-timeout or in-use if the rollback can't be made, with busy if the process
+// can't be halted, and with target-exited if it ends.
 func Open(p *process.Process) (*Engine, error) {
 	x, err := exe.Open(p.ExePath())
 	if err != nil {
@@ -48,7 +56,7 @@ func Open(p *process.Process) (*Engine, error) {
 	}
 	e := &Engine{turn: make(chan struct{}, 1), p: p, exe: x, reg: &registry{Version: registryVersion}}
 	if err := e.open(); err != nil {
-		x.Close()
+		_ = e.letGo()
 		return nil, err
 	}
 	return e, nil
@@ -74,12 +82,25 @@ func (e *Engine) open() error {
 	return e.takeOver()
 }
 
-// Close lets go of the Engine's own resources. Patches stay as they are.
+// Close waits until the operation under way, if any, has ended and lets go of
+// the Engine's own resources. Patches stay as they are; the Process stays open.
+// Operations are refused afterwards. Close may be called more than once.
 func (e *Engine) Close() error {
-	if e.arena != nil {
-		e.arena.Close()
+	e.turn <- struct{}{}
+	defer func() { <-e.turn }()
+	if e.closed {
+		return nil
 	}
-	return e.exe.Close()
+	e.closed = true
+	return e.letGo()
+}
+
+func (e *Engine) letGo() error {
+	var err error
+	if e.arena != nil {
+		err = e.arena.Close()
+	}
+	return errors.Join(err, e.exe.Close())
 }
 
 // begin waits for the right to run an operation; the caller calls the
@@ -87,14 +108,25 @@ func (e *Engine) Close() error {
 func (e *Engine) begin(ctx context.Context) (end func(), err error) {
 	select {
 	case e.turn <- struct{}{}:
-		return func() { <-e.turn }, nil
 	case <-ctx.Done():
 		return nil, finding.Refuse(finding.Busy, "another operation is under way: "+ctx.Err().Error(), "try again when it has ended")
 	}
+	end = func() { <-e.turn }
+	if e.closed {
+		err = fmt.Errorf("process %d: %w", e.p.Pid(), os.ErrClosed)
+	} else {
+		err = e.failed
+	}
+	if err != nil {
+		end()
+		return nil, err
+	}
+	return end, nil
 }
 
-// List returns the patches in the process with their states. The target is
-// not halted.
+// List returns the patches in the process with their states, in the order of
+// their loading. The target may run or be stopped, and is not touched; of one
+// that has ended it returns what was last known. Refused with busy.
 func (e *Engine) List(ctx context.Context) (*Listing, error) {
 	end, err := e.begin(ctx)
 	if err != nil {
@@ -106,9 +138,11 @@ func (e *Engine) List(ctx context.Context) (*Listing, error) {
 		Target: TargetInfo{
 			PID:      e.p.Pid(),
 			Language: "go",
-			Version:  e.exe.BuildInfo.GoVersion,
 			BuildID:  e.exe.GoBuildID,
 		},
+	}
+	if e.exe.BuildInfo != nil {
+		l.Target.Version = e.exe.BuildInfo.GoVersion
 	}
 	for _, p := range e.reg.Patches {
 		l.Patches = append(l.Patches, *e.describe(p))

@@ -218,6 +218,11 @@ func TestEdits(t *testing.T) {
 		},
 		{"handler", edit{`"fixed price"`, `"half price for", r.URL.Path`}, "/fixed", "fixed price", "half price for /fixed"},
 		{"closure", edit{"total(3, 100))", "total(3, 100), \"net\")"}, "/total", "300", "300 net"},
+		{
+			"changed signature",
+			edit{"func total(n, price int) int {\n\treturn n * price", "func total(n, price, rebate int) int {\n\treturn n*price - rebate", "total(3, 100)", "total(3, 100, 5)"},
+			"/total", "300", "295",
+		},
 		{"generic function", edit{"m = max(m, v)", "m = min(m, v)"}, "/largest", "9 c", "3 a"},
 		{"panic and recover", edit{"return fmt.Sprint(a / b)", "if b == 0 {\n\t\tpanic(\"no zero\")\n\t}\n\treturn fmt.Sprint(a / b)"}, "/safe", "recovered: runtime error: integer divide by zero", "recovered: no zero"},
 		{

@@ -1,6 +1,7 @@
 package patcher
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
@@ -13,9 +14,10 @@ import (
 )
 
 // Inspect says what loading the module at path would do. The target is not
-// touched; it may run or be stopped. A module that could not be loaded is no
-// error but an Inspection with the findings that say why; an error is a file
-// that is no module, or a process that is gone.
+// changed; it may run or be stopped, and is halted only if a breakpoint of the
+// debugger hides what has to be compared. A module that could not be loaded is
+// no error but an Inspection with the findings that say why; an error is a file
+// that is no module (module-malformed), or busy.
 func (e *Engine) Inspect(ctx context.Context, path string) (*Inspection, error) {
 	end, err := e.begin(ctx)
 	if err != nil {
@@ -26,7 +28,8 @@ func (e *Engine) Inspect(ctx context.Context, path string) (*Inspection, error) 
 	if err != nil {
 		return nil, err
 	}
-	in := &Inspection{Module: DescribeModule(m, path), Findings: m.Manifest.Findings, OK: true}
+	in := &Inspection{Module: DescribeModule(m, path), Findings: []finding.Finding{}, OK: true}
+	in.Findings = append(in.Findings, m.Manifest.Findings...)
 	c, err := e.checkUnplaced(ctx, m, path)
 	if c != nil {
 		in.Module.Functions = c.describe()
@@ -187,9 +190,9 @@ func (e *Engine) plan(ctx context.Context, f *link.Function) (*redirect.Plan, er
 // wherever Darn itself has written a jump.
 func (e *Engine) withoutRedirects(code []byte, addr uint64) []byte {
 	for _, d := range e.reg.Redirects {
-		at := d.Entry + uint64(d.Offset)
-		if at >= addr && at+uint64(len(d.Old)) <= addr+uint64(len(code)) && string(code[at-addr:][:len(d.Old)]) == string(d.Now) {
-			copy(code[at-addr:], d.Old)
+		off := d.at() - addr
+		if off < uint64(len(code)) && bytes.HasPrefix(code[off:], d.Now) {
+			copy(code[off:], d.Old)
 		}
 	}
 	return code

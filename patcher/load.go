@@ -29,6 +29,7 @@ func (e *Engine) Load(ctx context.Context, path string) (*Patch, *Receipt, error
 	}
 	defer end()
 	start, halts := time.Now(), e.p.Measure()
+	defer halts()
 	m, err := module.Open(path)
 	if err != nil {
 		return nil, nil, err
@@ -59,13 +60,20 @@ func (e *Engine) load(ctx context.Context, m *module.Module, path string) (id st
 		if err = t.load(ctx, m, path, fresh); err == nil {
 			return t.id, nil
 		}
-		if err = t.rollback(err); !errors.Is(err, goruntime.ErrStale) {
+		if err = t.rollback(err); t.done || e.failed != nil {
+			return "", err // the arena is in use
+		}
+		if !errors.Is(err, goruntime.ErrStale) {
 			break
 		}
 	}
 	if fresh {
-		e.arena.Close()
+		_ = e.arena.Close()
 		e.arena = nil
+	}
+	if errors.Is(err, goruntime.ErrStale) {
+		err = finding.Refuse(finding.Busy, "the program has again and again made what the module brings while it was being loaded",
+			"try again at a quieter moment")
 	}
 	return "", err
 }
@@ -193,57 +201,4 @@ func (t *transition) place(h *process.Halt, p *patchRecord, image *link.Image, p
 	}
 	h.ClearCaches()
 	return t.commit()
-}
-
-// takeOver reads the registry that an earlier Darn left in the target.
-func (e *Engine) takeOver() error {
-	a, err := arena.Open(e.p)
-	if errors.Is(err, arena.ErrNone) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	data, err := a.Load()
-	if err != nil {
-		a.Close()
-		return err
-	}
-	reg, err := parseRegistry(data)
-	if err != nil {
-		a.Close()
-		return err
-	}
-	if reg.Pending != nil {
-		err := e.p.Halt(context.Background(), func(h *process.Halt) error { return rollbackPending(h, reg.Pending) })
-		if err != nil {
-			a.Close()
-			return err
-		}
-		reg.Pending = nil
-		if err := reg.save(a); err != nil {
-			a.Close()
-			return err
-		}
-	}
-	e.arena, e.reg = a, reg
-	return e.claim()
-}
-
-// claim marks what the registry says is taken as taken in the arena.
-func (e *Engine) claim() error {
-	for _, b := range append(e.reg.Blocks, e.reg.Data...) {
-		if err := e.arena.Claim(b.Addr, b.Size); err != nil {
-			return err
-		}
-	}
-	for _, p := range e.reg.Patches {
-		if err := e.arena.Claim(p.Base, p.Size); err != nil {
-			return err
-		}
-		if err := e.arena.ClaimSwitch(p.Switch); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -41,6 +41,13 @@ type Receipt struct {
 	Encodings      map[string]int `json:"encodings,omitempty"`
 }
 
+// AttachReceipt is the receipt of what it cost the target that p was attached
+// to by process.Attach.
+func AttachReceipt(p *process.Process) *Receipt {
+	halt := p.AttachHalt()
+	return newReceipt("attach", time.Now().Add(-halt.Total), halt)
+}
+
 // newReceipt completes the receipt of an operation begun at start.
 func newReceipt(op Operation, start time.Time, halts process.HaltStats) *Receipt {
 	return &Receipt{

@@ -19,14 +19,17 @@ const registryVersion = 1
 // half done. It is saved whole before and after every step; the arena makes a
 // save atomic.
 type registry struct {
-	Version   int                `json:"version"`
-	Sequence  int                `json:"sequence"` // of the last patch loaded
-	Patches   []*patchRecord     `json:"patches"`  // in the order of loading
-	Redirects []*redirectRecord  `json:"redirects"`
-	Blocks    []block            `json:"blocks"` // of stubs and thunks
-	Data      []block            `json:"data"`   // of the runtime's lists
-	Runtime   goruntime.Ledger   `json:"runtime"`
-	Pending   *pendingTransition `json:"pending,omitempty"`
+	Version   int               `json:"version"`
+	Sequence  int               `json:"sequence"` // of the last patch loaded
+	Patches   []*patchRecord    `json:"patches"`  // in the order of loading
+	Redirects []*redirectRecord `json:"redirects"`
+	Blocks    []block           `json:"blocks"` // of stubs and thunks
+	Data      []block           `json:"data"`   // of the runtime's lists
+	// Lost is the memory of loads that were rolled back after the program had
+	// run with a part of them: whether anything refers to it nobody knows.
+	Lost    []block            `json:"lost,omitempty"`
+	Runtime goruntime.Ledger   `json:"runtime"`
+	Pending *pendingTransition `json:"pending,omitempty"`
 }
 
 // patchRecord is a patch as the registry keeps it. Whether it is active is
@@ -53,10 +56,11 @@ type functionRecord struct {
 	NewSize  uint64            `json:"newSize"`
 	Source   string            `json:"source,omitempty"`
 	Encoding redirect.Encoding `json:"encoding"`
-	Stub     uint64            `json:"stub,omitempty"`   // 0 with a direct redirect
-	Linked   bool              `json:"linked,omitempty"` // the stub has been written
+	// Stub is written when the patch comes onto the redirect's Stack; 0 with a
+	// direct redirect.
+	Stub uint64 `json:"stub,omitempty"`
 	// OldFrames counts the frames in the old code at the last activation
-	// that looked.
+	// that halted the target.
 	OldFrames int `json:"oldFrames,omitempty"`
 }
 
@@ -77,6 +81,15 @@ type redirectRecord struct {
 	Stack []string `json:"stack"`
 
 	code []byte // of a thunk not yet written
+}
+
+// at is where the jump is written.
+func (d *redirectRecord) at() uint64 { return d.Entry + uint64(d.Offset) }
+
+// inside is where nobody may be when the jump is written: in the middle of what
+// it covers.
+func (d *redirectRecord) inside() goruntime.Range {
+	return goruntime.Range{Start: d.at() + 1, End: d.at() + uint64(d.Span)}
 }
 
 // jump returns the bytes for the entry that lead to to.
@@ -101,8 +114,7 @@ type pendingTransition struct {
 	Writes    []goruntime.Write `json:"writes"`
 }
 
-// patch returns the record with the given id (or unique prefix of the module
-// digest), or a Refusal not-loaded.
+// patch returns the record with the given id, or a Refusal not-loaded.
 func (r *registry) patch(id string) (*patchRecord, error) {
 	for _, p := range r.Patches {
 		if p.ID == id {
@@ -128,6 +140,9 @@ func (r *registry) redirect(entry uint64) *redirectRecord {
 	}
 	return r.Redirects[i]
 }
+
+// empty tells whether nothing is left in the arena that may be referred to.
+func (r *registry) empty() bool { return len(r.Patches) == 0 && len(r.Lost) == 0 }
 
 // save writes r to the arena.
 func (r *registry) save(a *arena.Arena) error {
@@ -155,14 +170,55 @@ func (r *registry) clone() *registry {
 func parseRegistry(data []byte) (*registry, error) {
 	r := new(registry)
 	if err := json.Unmarshal(data, r); err != nil {
-		return nil, finding.Refuse(finding.UnsupportedTarget,
-			fmt.Sprintf("the registry in the target can't be read: %v", err),
-			"it was damaged or written by something else; restart the program to patch it")
+		return nil, damaged("%v", err)
 	}
 	if r.Version != registryVersion {
 		return nil, finding.Refuse(finding.UnsupportedTarget,
 			fmt.Sprintf("the registry in the target has version %d, this darn knows %d", r.Version, registryVersion),
 			"use the darn that patched the program, or restart the program")
 	}
-	return r, nil
+	return r, r.check()
+}
+
+// damaged refuses a registry that save can't have written.
+func damaged(format string, args ...any) error {
+	return finding.Refuse(finding.UnsupportedTarget,
+		"the registry in the target can't be read: "+fmt.Sprintf(format, args...),
+		"it was damaged or written by something else; restart the program to patch it")
+}
+
+// check makes sure of what everything else relies on. The target's owner can
+// write into the registry.
+func (r *registry) check() error {
+	if slices.Contains(r.Patches, nil) || slices.Contains(r.Redirects, nil) || slices.Contains(r.Runtime.Modules, nil) {
+		return damaged("a record is missing")
+	}
+	for i, p := range r.Patches {
+		switch {
+		case p.ID == "" || p.Size == 0 || p.Go == nil || p.Go.Base != p.Base:
+			return damaged("patch %d of it is none", i)
+		case slices.IndexFunc(r.Patches, func(q *patchRecord) bool { return q.ID == p.ID }) != i:
+			return damaged("patch %s is there twice", p.ID)
+		}
+		for _, f := range p.Functions {
+			if f == nil {
+				return damaged("a function of patch %s is none", p.ID)
+			}
+			if d := r.redirect(f.Entry); d == nil || (f.Stub == 0) != (d.Encoding == redirect.DirectEncoding) {
+				return damaged("%s of patch %s has no redirect", f.Symbol, p.ID)
+			}
+		}
+	}
+	for i, d := range r.Redirects {
+		if d.Offset < 0 || d.Offset > redirect.JumpSize || d.Span < redirect.JumpSize || d.Span > slotSize ||
+			len(d.Old) != redirect.JumpSize || len(d.Now) != redirect.JumpSize || (d.Thunk == 0) != (d.Encoding == redirect.DirectEncoding) {
+			return damaged("redirect %d of it is none", i)
+		}
+		for _, id := range d.Stack {
+			if p, err := r.patch(id); err != nil || p.function(d.Entry) == nil {
+				return damaged("the redirect at %#x leads to patch %q, which does not have it", d.Entry, id)
+			}
+		}
+	}
+	return nil
 }

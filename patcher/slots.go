@@ -1,6 +1,9 @@
 package patcher
 
 import (
+	"cmp"
+	"slices"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/darn-dev/darn/patcher/goruntime"
@@ -10,7 +13,6 @@ import (
 type block struct {
 	Addr uint64 `json:"addr"`
 	Size uint64 `json:"size"`
-	Used uint64 `json:"used,omitempty"` // of a block of data: bytes given away
 }
 
 const (
@@ -56,24 +58,38 @@ func (t *transition) takeSlots(want []*uint64) ([]piece, error) {
 }
 
 // takeData returns an allocator of memory that the runtime keeps its lists
-// in. What it has to map for that it adds to pieces.
+// in: what of the blocks of data the ledger does not name, and was not given
+// away by this transition, is free. What it has to map it adds to pieces.
 func (t *transition) takeData(pieces *[]piece) goruntime.Alloc {
+	l := &t.reg.Runtime
+	used := append([]goruntime.Block{l.List, l.Table}, l.Retired...)
+	slices.SortFunc(used, func(a, b goruntime.Block) int { return cmp.Compare(a.Addr, b.Addr) })
+	give := func(addr, size uint64) uint64 {
+		b := goruntime.Block{Addr: addr, Size: size}
+		i, _ := slices.BinarySearchFunc(used, addr, func(x goruntime.Block, addr uint64) int { return cmp.Compare(x.Addr, addr) })
+		used = slices.Insert(used, i, b)
+		t.data = append(t.data, b)
+		return addr
+	}
 	return func(size uint64) (uint64, error) {
-		size = (size + 7) &^ 7
-		for i := range t.reg.Data {
-			if b := &t.reg.Data[i]; b.Size-b.Used >= size {
-				b.Used += size
-				return b.Addr + b.Used - size, nil
+		for _, b := range t.reg.Data {
+			at := b.Addr
+			for _, u := range used {
+				if u.Addr < at+size && at < u.Addr+u.Size {
+					at = (u.Addr + u.Size + 7) &^ 7
+				}
+			}
+			if at+size <= b.Addr+b.Size {
+				return give(at, size), nil
 			}
 		}
 		b, err := t.addBlock(size)
 		if err != nil {
 			return 0, err
 		}
-		b.Used = size
 		t.reg.Data = append(t.reg.Data, b)
 		*pieces = append(*pieces, piece{addr: b.Addr, size: b.Size, prot: unix.PROT_READ | unix.PROT_WRITE})
-		return b.Addr, nil
+		return give(b.Addr, size), nil
 	}
 }
 

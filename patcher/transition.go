@@ -1,9 +1,9 @@
 package patcher
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/goruntime"
@@ -19,6 +19,7 @@ type transition struct {
 	reg  *registry // the registry as it will be
 	undo []func() error
 	done bool
+	data []goruntime.Block // what takeData gave
 }
 
 // transit begins a transition on a copy of the registry.
@@ -31,9 +32,21 @@ func (t *transition) onUndo(f func() error) { t.undo = append(t.undo, f) }
 
 // journal saves the old registry with the writes that are about to be made,
 // so that a Darn that is killed among them leaves a record of how to go back.
+// By then all memory that the transition needs is mapped. The program may run
+// on, half changed, before the next Darn comes: so what it may have got hold of
+// is recorded too, and is not used for anything else.
 func (t *transition) journal(writes []goruntime.Write) error {
 	pending := t.e.reg.clone()
 	pending.Pending = &pendingTransition{Operation: t.op, Patch: t.id, Writes: writes}
+	pending.Blocks, pending.Data = t.reg.Blocks, t.reg.Data
+	pending.Runtime.Retired = append(pending.Runtime.Retired, t.data...)
+	if t.op == OpLoad {
+		p, err := t.reg.patch(t.id)
+		if err != nil {
+			return err
+		}
+		pending.Lost = append(pending.Lost, block{Addr: p.Base, Size: p.Size})
+	}
 	if err := pending.save(t.e.arena); err != nil {
 		return err
 	}
@@ -49,6 +62,7 @@ func (t *transition) apply(h *process.Halt, writes []goruntime.Write) error {
 			if err := t.e.p.WriteMemory(w.Addr, w.New); err != nil {
 				return err
 			}
+			t.onUndo(func() error { return t.e.p.WriteMemory(w.Addr, make([]byte, len(w.New))) })
 			continue
 		}
 		if err := h.WriteText(w.Addr, w.Old, w.New); err != nil {
@@ -70,44 +84,28 @@ func (t *transition) commit() error {
 }
 
 // rollback undoes every step in reverse, unless the transition has committed.
-// It returns err, with what could not be undone.
+// It returns err, with what could not be undone: then the steps before that
+// stay done, as the program may still need them (memory that it still refers
+// to), and so does the journal; the engine does nothing more.
 func (t *transition) rollback(err error) error {
 	if t.done {
 		return err
 	}
-	for i := len(t.undo) - 1; i >= 0; i-- {
-		if uerr := t.undo[i](); uerr != nil {
-			err = errors.Join(err, fmt.Errorf("undoing %s of patch %s: %w", t.op, t.id, uerr))
-		}
-	}
+	undo := t.undo
 	t.undo = nil
-	return err
-}
-
-// rollbackPending undoes what a killed Darn left half done: of each write of
-// its journal that was made the old bytes are put back, last one first.
-func rollbackPending(h *process.Halt, p *pendingTransition) error {
-	for i := len(p.Writes) - 1; i >= 0; i-- {
-		w := p.Writes[i]
-		if len(w.Old) == 0 {
+	for _, step := range slices.Backward(undo) {
+		uerr := step()
+		if uerr == nil {
 			continue
 		}
-		now := make([]byte, len(w.New))
-		if err := h.ReadText(now, w.Addr); err != nil {
-			return err
+		if finding.CodeOf(uerr) == finding.TargetExited {
+			return uerr
 		}
-		switch {
-		case bytes.Equal(now, w.Old):
-		case bytes.Equal(now, w.New):
-			if err := h.WriteText(w.Addr, w.New, w.Old); err != nil {
-				return err
-			}
-		default:
-			return finding.Refuse(finding.TextMismatch,
-				fmt.Sprintf("an interrupted %s of patch %s can't be rolled back: at %#x stand % x, neither the old bytes % x nor the new % x",
-					p.Operation, p.Patch, w.Addr, now, w.Old, w.New),
-				"something else writes into this process; restart it to patch it")
-		}
+		uerr = fmt.Errorf("undoing %s of patch %s: %w", t.op, t.id, uerr)
+		t.e.failed = finding.Refuse(finding.UnsupportedTarget,
+			"the process is in no known state: "+uerr.Error(),
+			"detach and attach again: what is left is then rolled back")
+		return errors.Join(err, uerr)
 	}
-	return nil
+	return err
 }

@@ -1,6 +1,7 @@
 package patcher
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -30,6 +31,7 @@ func (e *Engine) Unload(ctx context.Context, id string) (*Receipt, error) {
 	}
 	defer end()
 	start, halts := time.Now(), e.p.Measure()
+	defer halts()
 	p, err := e.reg.patch(id)
 	if err != nil {
 		return nil, err
@@ -81,6 +83,12 @@ func (t *transition) unload(h *process.Halt, p *patchRecord) (inUse *finding.Ref
 		return inUse, err
 	}
 	writes = append(writes, cleanup...)
+	// Nobody refers to these either. What they hold must not be taken for a
+	// reference some day.
+	for _, b := range t.reg.Runtime.Retired {
+		writes = append(writes, goruntime.Write{Addr: b.Addr, New: make([]byte, b.Size)})
+	}
+	t.reg.Runtime.Retired = nil
 	for _, m := range pieces {
 		if err := e.arena.Map(h, m.addr, m.size, m.prot); err != nil {
 			return nil, err
@@ -100,11 +108,11 @@ func (t *transition) unload(h *process.Halt, p *patchRecord) (inUse *finding.Ref
 	return nil, t.giveBack(h, p)
 }
 
-// giveBack returns the memory of an unloaded patch: of the whole arena if it
-// was the last one.
+// giveBack returns the memory of an unloaded patch: of the whole arena if
+// nothing else is in it.
 func (t *transition) giveBack(h *process.Halt, p *patchRecord) error {
 	e := t.e
-	if len(t.reg.Patches) == 0 {
+	if t.reg.empty() {
 		err := e.arena.Release(h)
 		e.arena, e.reg = nil, &registry{Version: registryVersion, Sequence: t.reg.Sequence}
 		return err
@@ -127,6 +135,14 @@ func (t *transition) checkUnused(h *process.Halt, p *patchRecord, writes []gorun
 		}
 		if d := t.e.reg.redirect(f.Entry); d.Thunk != 0 && t.reg.redirect(f.Entry) == nil {
 			ranges = append(ranges, goruntime.Range{Start: d.Thunk, End: d.Thunk + slotSize})
+		}
+	}
+	// The debugger would write there when it removes it.
+	for _, r := range ranges {
+		for _, bp := range h.Breakpoints(r.Start, r.End) {
+			return nil, nil, finding.Refuse(finding.InUse,
+				fmt.Sprintf("the debugger has a breakpoint in patch %s, at %#x%s", p.ID, bp.Addr, p.functionAt(bp.Addr)),
+				"remove it, then try again")
 		}
 	}
 	holders, err := t.e.rt.Positions(h, ranges...)
@@ -187,8 +203,8 @@ func (t *transition) unlink(p *patchRecord) ([]goruntime.Write, error) {
 		if err != nil {
 			return nil, err
 		}
-		if string(want) != string(d.Now) {
-			writes = append(writes, goruntime.Write{Addr: d.Entry + uint64(d.Offset), Old: d.Now, New: want})
+		if !bytes.Equal(want, d.Now) {
+			writes = append(writes, goruntime.Write{Addr: d.at(), Old: d.Now, New: want})
 			d.Now = want
 		}
 		if !t.shared(d) {

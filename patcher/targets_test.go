@@ -1,0 +1,71 @@
+package patcher_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/darn-dev/darn/patcher/internal/targettest"
+)
+
+// TestTargets patches programs that were built in every way that is supported.
+func TestTargets(t *testing.T) {
+	tests := []struct {
+		name  string
+		flags []string
+		env   []string
+	}{
+		{"without optimisation", []string{"-gcflags=all=-N -l"}, nil},
+		{"trimpath", []string{"-trimpath"}, nil},
+		{"without cgo", nil, []string{"CGO_ENABLED=0"}},
+		{"position independent", []string{"-buildmode=pie"}, nil},
+		{"Go 1.25", nil, []string{"GOTOOLCHAIN=go1.25.1"}},
+		{"Go 1.24", nil, []string{"GOTOOLCHAIN=go1.24.6"}},
+	}
+	source := os.DirFS(filepath.Join(targettest.Root(t), "testdata", "targets", "shop"))
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			for _, v := range test.env {
+				name, value, _ := strings.Cut(v, "=")
+				t.Setenv(name, value)
+			}
+			root := t.TempDir()
+			s := &shop{dir: filepath.Join(root, "shop"), base: filepath.Join(root, "base")}
+			s.exe = filepath.Join(s.dir, "shop")
+			for _, dir := range []string{s.dir, s.base} {
+				if err := os.CopyFS(dir, source); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cmd := exec.Command("go", append([]string{"build", "-buildvcs=false", "-o", s.exe}, test.flags...)...)
+			cmd.Dir = s.dir
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("go build: %v\n%s", err, out)
+			}
+			m := s.module(t, "edit", edit{
+				"return n * price", "return n*price - 30",
+				`"hello %s", name)`, `"welcome %v", map[string]int{name: c.n[name]})`,
+			})
+			target := s.start(t, "GOGC=1")
+			e, detach := attach(t, target)
+			p := load(t, e, m)
+			activate(t, e, p)
+			for range 20 {
+				expect(t, target, "/total", "270")
+			}
+			expect(t, target, "/gc", "collected")
+			expect(t, target, "/greet?name=eve", "welcome map[eve:1]")
+			deactivate(t, e, p)
+			expect(t, target, "/greet?name=eve", "hello eve")
+			targettest.Eventually(t, "an unload", func() bool {
+				_, err := e.Unload(t.Context(), p.ID)
+				return err == nil
+			})
+			expect(t, target, "/total", "300")
+			detach()
+			target.MustLive()
+		})
+	}
+}
