@@ -41,7 +41,8 @@ import (
 // hold is a session kept from doing anything.
 type hold struct {
 	asked    time.Time
-	wasRun   bool
+	wasRun   bool          // the target ran, as far as was known
+	run      int           // in which run of it
 	arrived  chan error    // the outcome; buffered
 	judged   chan struct{} // closed when coincided is known
 	released chan struct{}
@@ -81,6 +82,7 @@ func (p *proxy) holdSession(ctx context.Context) (h *hold, err error) {
 	h = &hold{
 		asked:    time.Now(),
 		wasRun:   p.phase == running,
+		run:      p.run,
 		arrived:  make(chan error, 1),
 		judged:   make(chan struct{}),
 		released: make(chan struct{}),
@@ -120,9 +122,12 @@ func (p *proxy) examine(h *hold) error {
 	if h.wasRun {
 		reason := coincidence(group)
 		p.mu.Lock()
-		p.halted++
-		if reason != nil {
-			p.coincided = reason
+		// A stop that was reported as what it was may be over by now.
+		if h.run == p.run {
+			p.halted = true
+			if reason != nil {
+				p.coincided = reason
+			}
 		}
 		p.mu.Unlock()
 	}

@@ -101,6 +101,8 @@ type child struct {
 	*exec.Cmd
 	out  lockedBuffer
 	done chan struct{} // closed when it has ended
+	// server is set if it speaks the protocol.
+	server bool
 }
 
 func start(t testing.TB, cmd *exec.Cmd) *child {
@@ -119,6 +121,13 @@ func start(t testing.TB, cmd *exec.Cmd) *child {
 		_ = cmd.Wait()
 	}()
 	t.Cleanup(func() {
+		if c.server {
+			// It must end its target first, and does when its client is gone.
+			select {
+			case <-c.done:
+			case <-time.After(20 * time.Second):
+			}
+		}
 		_ = cmd.Process.Kill()
 		<-c.done
 		if t.Failed() {
@@ -161,6 +170,7 @@ func listening(t testing.TB, cmd *exec.Cmd) (*child, string, io.Writer) {
 		t.Fatal(err)
 	}
 	c := start(t, cmd)
+	c.server = true
 	const says = "DAP server listening at: "
 	var addr string
 	eventually(t, "the listening line", func() bool {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	builder "github.com/darn-dev/darn/patcher/build"
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/process"
 )
@@ -21,6 +22,7 @@ import (
 const playAdapter = "DARN_TEST_ADAPTER"
 
 func TestMain(m *testing.M) {
+	builder.ToolMain()
 	mode := os.Getenv(playAdapter)
 	if mode == "" {
 		os.Exit(runTests(m))

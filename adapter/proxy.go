@@ -233,7 +233,7 @@ func (p *proxy) passStop(msg []byte, h *header) {
 		<-hold.judged
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.halted == 0 {
+		if !p.halted {
 			return msg
 		}
 		reason := p.coincided

@@ -33,11 +33,11 @@ func TestListInEveryStateOfTheSession(t *testing.T) {
 	c.list(target) // running
 	c.breakpoints(path, line)
 	stop := c.stoppedFor("breakpoint")
-	c.list(target) // at a breakpoint
+	c.list(target)      // at a breakpoint
+	c.breakpoints(path) // other goroutines would interrupt the step
 	c.resume("next", stop.ThreadId)
 	c.list(target) // during or after a step
 	c.stoppedFor("step")
-	c.breakpoints(path)
 	c.resume("continue", stop.ThreadId)
 	c.list(target)
 	mustBeQuiet(t, c)

@@ -34,8 +34,10 @@ type state struct {
 	interrupted bool
 	// pausing is set from a request to stop until the stop.
 	pausing bool
-	// halted counts the halts since the target was last resumed by request.
-	halted int
+	// run counts how often the target was resumed by request.
+	run int
+	// halted tells whether there was a halt in this run.
+	halted bool
 	// coincided is the stop that a halt met, until it is reported.
 	coincided *stopReason
 	// quiescing is set when the session is about to end: its last stop is the
@@ -71,7 +73,8 @@ func (p *proxy) resumed(h *header, stepping bool) {
 		return // the session refuses it
 	}
 	p.phase, p.resume, p.stepping = running, h.Seq, stepping
-	p.halted, p.coincided, p.interrupted = 0, nil, false
+	p.run++
+	p.halted, p.coincided, p.interrupted = false, nil, false
 	p.broadcast()
 }
 

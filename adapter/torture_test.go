@@ -176,24 +176,28 @@ func TestInterruptedStepsDuringHaltsGoOn(t *testing.T) {
 	c.configured()
 	h.begin(300, time.Millisecond)
 	steps, interruptions := 0, 0
-	stop := c.stoppedFor("breakpoint")
-	for n := 0; steps+interruptions < 100 || h.busy() && n < 400; n++ {
-		c.resume("next", stop.ThreadId)
-		for stop = c.stopped(); stop.Reason != "step"; stop = c.stopped() {
-			if stop.Reason != "breakpoint" {
-				t.Fatalf("stopped for %s", stop.Reason)
+	for n := 0; n < 40 || h.busy() && n < 200; n++ {
+		thread := c.stoppedFor("breakpoint").ThreadId
+		for range 3 { // in the function, which has one breakpoint
+			c.resume("next", thread)
+			for stop := c.stopped(); stop.Reason != "step"; stop = c.stopped() {
+				if stop.Reason != "breakpoint" || stop.ThreadId == thread {
+					t.Fatalf("the step of goroutine %d: %+v", thread, stop)
+				}
+				interruptions++
+				// Clients ask for the threads at every stop, and a user may be fast.
+				threads, err := c.Send("threads", nil)
+				c.must(err)
+				next, err := c.Send("continue", map[string]any{"threadId": thread})
+				c.must(err)
+				c.must(c.Await(c.ctx, threads, nil))
+				c.must(c.Await(c.ctx, next, nil))
 			}
-			interruptions++
-			// Clients ask for the threads at every stop, and a user may be fast.
-			threads, err := c.Send("threads", nil)
-			c.must(err)
-			next, err := c.Send("continue", map[string]any{"threadId": stop.ThreadId})
-			c.must(err)
-			c.must(c.Await(c.ctx, threads, nil))
-			c.must(c.Await(c.ctx, next, nil))
+			steps++
 		}
-		steps++
+		c.resume("continue", thread)
 	}
+	c.stoppedFor("breakpoint")
 	t.Log(steps, "steps", interruptions, "interruptions")
 	h.end()
 	mustBeQuiet(t, c)

@@ -1,0 +1,346 @@
+package adapter
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-dap"
+
+	"github.com/darn-dev/darn/patcher"
+	builder "github.com/darn-dev/darn/patcher/build"
+)
+
+// shop is testdata/targets/shop in a folder of its own, with a module that
+// takes 30 off its total.
+type shop struct {
+	dir, exe, module string
+}
+
+var theShop = sync.OnceValues(func() (*shop, error) {
+	s := &shop{dir: filepath.Join(buildDir, "shop")}
+	s.exe, s.module = filepath.Join(s.dir, "shop"), filepath.Join(s.dir, "discount.so")
+	base := filepath.Join(buildDir, "shop-base")
+	for _, dir := range []string{s.dir, base} {
+		if err := os.CopyFS(dir, os.DirFS("../testdata/targets/shop")); err != nil {
+			return nil, err
+		}
+	}
+	cmd := exec.Command("go", "build", "-o", s.exe, ".")
+	cmd.Dir = s.dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, &exec.Error{Name: string(out), Err: err}
+	}
+	main := filepath.Join(s.dir, "main.go")
+	text, err := os.ReadFile(main)
+	if err != nil {
+		return nil, err
+	}
+	edited := strings.Replace(string(text), "return n * price", "return n*price - 30", 1)
+	if err := os.WriteFile(main, []byte(edited), 0o644); err != nil {
+		return nil, err
+	}
+	if _, err := builder.Build(context.Background(), builder.Options{Dir: s.dir, Base: base, Target: s.exe, Output: s.module}); err != nil {
+		return nil, err
+	}
+	return s, os.WriteFile(main, text, 0o644)
+})
+
+// openShop starts a shop and returns how to ask it.
+func openShop(t testing.TB) (*shop, *child, func(path string) string) {
+	t.Helper()
+	s, err := theShop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := start(t, exec.Command(s.exe))
+	var addr string
+	eventually(t, "the shop's address", func() bool {
+		_, rest, ok := strings.Cut(target.out.String(), "addr ")
+		addr, _, _ = strings.Cut(rest, "\n")
+		return ok && addr != ""
+	})
+	return s, target, func(path string) string {
+		r, err := http.Get("http://" + addr + path)
+		if err != nil {
+			t.Error(err)
+			return err.Error()
+		}
+		defer r.Body.Close()
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		return strings.TrimSpace(string(body))
+	}
+}
+
+// lineOf returns the number of the first line of a file that contains mark.
+func lineOf(t testing.TB, file, mark string) int {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _, ok := strings.Cut(string(text), mark)
+	if !ok {
+		t.Fatalf("%s has no %q", file, mark)
+	}
+	return strings.Count(before, "\n") + 1
+}
+
+// patch makes a request of Darn's and returns the patch it's about.
+func (c *client) patch(command string, arguments map[string]any) *patcher.Patch {
+	c.t.Helper()
+	var r result
+	c.call("darn/"+command, arguments, &r)
+	if r.Receipt == nil || string(r.Receipt.Operation) != command {
+		c.t.Errorf("darn/%s gave the receipt %+v", command, r.Receipt)
+	}
+	return r.Patch
+}
+
+// story takes a patch through all its states.
+func (c *client) story(s *shop, see func(want string)) {
+	c.t.Helper()
+	see("300")
+	p := c.patch("load", map[string]any{"path": s.module})
+	see("300")
+	id := map[string]any{"id": p.ID}
+	for range 2 {
+		c.patch("activate", id)
+		see("270")
+		c.patch("deactivate", id)
+		see("300")
+	}
+	c.patch("unload", id)
+	see("300")
+}
+
+func TestPatchWhileTheTargetRuns(t *testing.T) {
+	s, target, get := openShop(t)
+	c, _ := session(t)
+	c.attach(target.Process.Pid)
+	c.configured()
+	c.story(s, func(want string) {
+		t.Helper()
+		if got := get("/total"); got != want {
+			t.Fatalf("the total is %s, want %s", got, want)
+		}
+	})
+	for _, want := range []string{"loaded", "activated", "deactivated", "activated", "deactivated", "unloaded"} {
+		var e struct{ Reason string }
+		c.event("darn/patch", &e)
+		if e.Reason != want {
+			t.Errorf("an event darn/patch says %q, want %q", e.Reason, want)
+		}
+	}
+	c.disconnect(false)
+	if got := get("/total"); got != "300" {
+		t.Errorf("after the session the total is %s", got)
+	}
+}
+
+func TestPatchBeforeConfigurationDone(t *testing.T) {
+	s, target, get := openShop(t)
+	c, _ := session(t)
+	c.attach(target.Process.Pid)
+	p := c.patch("load", map[string]any{"path": s.module})
+	c.patch("activate", map[string]any{"id": p.ID})
+	c.configured()
+	if got := get("/total"); got != "270" {
+		t.Errorf("the total is %s", got)
+	}
+	c.disconnect(false)
+	if got := get("/total"); got != "270" {
+		t.Errorf("after the session the total is %s: patches stay", got)
+	}
+}
+
+func TestPatchWhileStoppedAtABreakpoint(t *testing.T) {
+	s, target, get := openShop(t)
+	c, _ := session(t)
+	c.attach(target.Process.Pid)
+	main := filepath.Join(s.dir, "main.go")
+	line := lineOf(t, main, "total(3, 100)")
+	c.breakpoints(main, line)
+	c.configured()
+	answers := make(chan string, 1)
+	ask := func() { go func() { answers <- get("/total") }() }
+	ask()
+	stop := c.stoppedFor("breakpoint")
+	// Each look is a request that runs into the breakpoint, with the target
+	// stopped there before and after.
+	c.story(s, func(want string) {
+		t.Helper()
+		c.resume("continue", stop.ThreadId)
+		if got := <-answers; got != want {
+			t.Fatalf("the total is %s, want %s", got, want)
+		}
+		ask()
+		stop = c.stoppedFor("breakpoint")
+		if got := c.top(stop.ThreadId); got != line {
+			t.Fatalf("stopped at line %d, want %d", got, line)
+		}
+	})
+	c.breakpoints(main)
+	c.resume("continue", stop.ThreadId)
+	if got := <-answers; got != "300" {
+		t.Errorf("the last total is %s", got)
+	}
+	c.disconnect(false)
+	mustAnswer(t, get)
+}
+
+func TestPatchWhileBreakpointsAreHit(t *testing.T) {
+	s, target, get := openShop(t)
+	c, _ := session(t)
+	c.attach(target.Process.Pid)
+	main := filepath.Join(s.dir, "main.go")
+	c.breakpoints(main, lineOf(t, main, "total(3, 100)"))
+	c.configured()
+	const requests = 60
+	answered := make(chan string, requests)
+	go func() {
+		defer close(answered)
+		for range requests {
+			answered <- get("/total")
+		}
+	}()
+	operations := make(chan error, 1)
+	done := make(chan struct{})
+	go func() {
+		operations <- func() error {
+			for {
+				select {
+				case <-done:
+					return nil
+				default:
+				}
+				var r result
+				if err := c.Call(c.ctx, "darn/load", map[string]any{"path": s.module}, &r); err != nil {
+					return err
+				}
+				id := map[string]any{"id": r.Patch.ID}
+				for _, op := range []string{"activate", "deactivate", "activate", "deactivate", "unload"} {
+					for {
+						err := c.Call(c.ctx, "darn/"+op, id, nil)
+						if err == nil {
+							break
+						}
+						// Stopped inside the runtime, or inside the new code.
+						if op != "unload" || !strings.Contains(err.Error(), "try again") {
+							return err
+						}
+					}
+				}
+			}
+		}()
+	}()
+	stops := 0
+	for answered != nil {
+		select {
+		case got, ok := <-answered:
+			if !ok {
+				answered = nil
+			} else if got != "300" && got != "270" {
+				t.Errorf("the total is %s", got)
+			}
+		case err := <-operations:
+			t.Fatal(err)
+		default:
+			if stops == requests {
+				time.Sleep(time.Millisecond)
+				continue
+			}
+			stop := c.stoppedFor("breakpoint")
+			stops++
+			c.resume("continue", stop.ThreadId)
+		}
+	}
+	close(done)
+	if err := <-operations; err != nil {
+		t.Fatal(err)
+	}
+	if stops != requests {
+		t.Errorf("%d requests made %d stops", requests, stops)
+	}
+	c.disconnect(false)
+	mustAnswer(t, get)
+}
+
+func TestABreakpointInTheNewRedirectIsNamed(t *testing.T) {
+	s, target, get := openShop(t)
+	c, _ := session(t)
+	c.attach(target.Process.Pid)
+	p := c.patch("load", map[string]any{"path": s.module})
+	at := func(offset uint64) []dap.InstructionBreakpoint {
+		return []dap.InstructionBreakpoint{{InstructionReference: fmt.Sprintf("%#x", p.Functions[0].Address+offset)}}
+	}
+	var r dap.SetInstructionBreakpointsResponseBody
+	c.call("setInstructionBreakpoints", map[string]any{"breakpoints": at(3)}, &r)
+	if len(r.Breakpoints) != 1 || !r.Breakpoints[0].Verified {
+		t.Fatalf("the breakpoint is %+v", r.Breakpoints)
+	}
+	id := map[string]any{"id": p.ID}
+	if err := c.fails("darn/activate", id); !strings.Contains(err.Error(), "breakpoint-at-entry") {
+		t.Errorf("activate says %v", err)
+	}
+	// On the entry itself it does no harm.
+	c.call("setInstructionBreakpoints", map[string]any{"breakpoints": at(0)}, &r)
+	c.patch("activate", id)
+	c.configured()
+	answer := make(chan string)
+	go func() { answer <- get("/total") }()
+	stop := c.stopped()
+	c.resume("continue", stop.ThreadId)
+	if got := <-answer; got != "270" {
+		t.Errorf("the total is %s", got)
+	}
+	c.call("setInstructionBreakpoints", map[string]any{"breakpoints": at(0)[:0]}, &r)
+	if got := get("/total"); got != "270" {
+		t.Errorf("the total is %s without the breakpoint", got)
+	}
+	c.patch("deactivate", id)
+	if got := get("/total"); got != "300" {
+		t.Errorf("the total is %s after deactivation", got)
+	}
+	c.disconnect(false)
+	mustAnswer(t, get)
+}
+
+// mustAnswer fails the test unless the shop answers as if never patched.
+func mustAnswer(t testing.TB, get func(string) string) {
+	t.Helper()
+	if got := get("/total"); got != "300" {
+		t.Errorf("after the session the total is %s", got)
+	}
+}
+
+// BenchmarkToggle is the round trip of darn/activate and darn/deactivate, after
+// the first activation, each with an answer from a running target.
+func BenchmarkToggle(b *testing.B) {
+	s, target, _ := openShop(b)
+	c, _ := session(b)
+	c.attach(target.Process.Pid)
+	c.configured()
+	p := c.patch("load", map[string]any{"path": s.module})
+	id := map[string]any{"id": p.ID}
+	c.patch("activate", id)
+	b.ResetTimer()
+	for range b.N {
+		c.patch("deactivate", id)
+		c.patch("activate", id)
+	}
+	b.ReportMetric(b.Elapsed().Seconds()*1000/float64(2*b.N), "ms/toggle")
+	b.StopTimer()
+	c.disconnect(false)
+}
