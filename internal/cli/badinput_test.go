@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -142,16 +143,7 @@ func TestProcessOfAnotherUser(t *testing.T) {
 		return
 	}
 	s := house.start(t)
-	// The folder of the test program is closed to other users.
 	cmd := command("load", s.flag(), module)
-	program, err := os.ReadFile(cmd.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Path = filepath.Join(shared, "darn-for-all")
-	if err := os.WriteFile(cmd.Path, program, 0o755); err != nil {
-		t.Fatal(err)
-	}
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	before := s.snapshot()
@@ -183,7 +175,11 @@ func TestProcessThatIsTraced(t *testing.T) {
 	house := buildTeahouse(t)
 	module := house.patch(t)
 	s := house.start(t)
-	tracer := command()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracer := exec.Command(self)
 	tracer.Env = append(os.Environ(), fmt.Sprintf("%s=%d", asTracer, s.pid))
 	if _, err := tracer.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -250,8 +246,7 @@ func TestStrippedTarget(t *testing.T) {
 
 func TestTargetThatIsNoGoProgram(t *testing.T) {
 	module := buildTeahouse(t).patch(t)
-	cat := command()
-	cat.Path, cat.Args = "/bin/cat", []string{"cat"}
+	cat := exec.Command("cat")
 	if _, err := cat.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}

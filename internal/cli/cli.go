@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/darn-dev/darn/patcher"
 )
 
 // The exit statuses of darn.
@@ -27,6 +29,8 @@ type app struct {
 	stdout, stderr io.Writer
 	demo           fs.FS // the source of the demo server and of its fix
 	json           bool  // print JSON
+
+	attached *patcher.Receipt // of the attach of a headless command
 }
 
 // Main runs darn with args (without the program's name) and returns its exit

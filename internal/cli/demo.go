@@ -53,10 +53,12 @@ func writeTree(dir string, source fs.FS) error {
 	return nil
 }
 
-// goBuild runs go build in dir.
+// goBuild runs go build in dir, and puts temporary files beside it.
 func goBuild(ctx context.Context, dir string, args ...string) error {
 	cmd := exec.CommandContext(ctx, "go", append([]string{"build"}, args...)...)
 	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOTMPDIR="+filepath.Dir(dir)) // what it leaves if interrupted is removed
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	out, err := cmd.CombinedOutput()
 	if errors.Is(err, exec.ErrNotFound) {
 		return errors.New("the demo needs Go: no go command in PATH")

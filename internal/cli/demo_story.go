@@ -168,7 +168,7 @@ func (s *story) darnBuild(paths demoPaths, result *build.Result) error {
 	}
 	cmd := exec.CommandContext(s.ctx, darn, "build", "--json", "--target", paths.program, "--base", paths.base, "-o", paths.module, ".")
 	cmd.Dir = paths.source
-	cmd.Env = append(os.Environ(), "GOCACHE="+strings.TrimSpace(string(goCache)), "XDG_CACHE_HOME="+filepath.Dir(paths.source))
+	cmd.Env = append(os.Environ(), "GOCACHE="+strings.TrimSpace(string(goCache)), "XDG_CACHE_HOME="+filepath.Dir(paths.source), "TMPDIR="+filepath.Dir(paths.source))
 	cmd.Stderr = s.stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	out, err := cmd.Output()

@@ -42,7 +42,7 @@ loaded.`,
 					Module: patcher.DescribeModule(m, path), Findings: m.Manifest.Findings, OK: true,
 				})
 			}
-			return headless(pid, func(e *patcher.Engine) error {
+			return a.headless(pid, func(e *patcher.Engine) error {
 				in, err := e.Inspect(cmd.Context(), path)
 				if err != nil {
 					return err

@@ -19,18 +19,9 @@ import (
 	"time"
 
 	"github.com/darn-dev/darn/internal/load"
-	"github.com/darn-dev/darn/patcher/build"
 )
 
-// asDarn makes this test program behave as the darn command, so that tests run
-// it as a process of its own, race detector included.
-const asDarn = "DARN_TEST_AS_DARN"
-
 func TestMain(m *testing.M) {
-	build.ToolMain()
-	if os.Getenv(asDarn) != "" {
-		os.Exit(Main(os.Args[1:], os.DirFS(os.Getenv(asDarn)), os.Stdout, os.Stderr))
-	}
 	if pid := os.Getenv(asTracer); pid != "" {
 		trace(pid)
 	}
@@ -54,6 +45,10 @@ func TestMain(m *testing.M) {
 	}
 	os.Setenv("GOCACHE", strings.TrimSpace(string(goCache)))
 	os.Setenv("XDG_CACHE_HOME", filepath.Join(shared, "cache"))
+	program = filepath.Join(shared, "darn")
+	if out, err := exec.Command("go", "build", "-o", program, "../..").CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("%v\n%s", err, out))
+	}
 	code := m.Run()
 	os.RemoveAll(shared)
 	os.Exit(code)
@@ -62,6 +57,7 @@ func TestMain(m *testing.M) {
 var (
 	demoDir string
 	shared  string // a folder for what is built once
+	program string // the darn command
 )
 
 // result is how a darn process ended.
@@ -70,16 +66,10 @@ type result struct {
 	stdout, stderr string
 }
 
-// command prepares a darn process.
-func command(args ...string) *exec.Cmd {
-	program, err := os.Executable()
-	if err != nil {
-		panic(err)
-	}
-	cmd := exec.Command(program, args...)
-	cmd.Env = append(os.Environ(), asDarn+"="+demoDir, "GORACE=halt_on_error=1 exitcode=66")
-	return cmd
-}
+// command prepares a darn process. It is the real command and without the race
+// detector: the tests of the packages below have that, and here each process
+// reads a whole program's debugging information anew.
+func command(args ...string) *exec.Cmd { return exec.Command(program, args...) }
 
 // darn runs darn to its end.
 func darn(t *testing.T, args ...string) result {

@@ -12,11 +12,12 @@ import (
 )
 
 // headless runs work on the process pid: attach, work, detach. Patches stay.
-func headless(pid int, work func(*patcher.Engine) error) (err error) {
+func (a *app) headless(pid int, work func(*patcher.Engine) error) (err error) {
 	p, err := process.Attach(pid)
 	if err != nil {
 		return err
 	}
+	a.attached = patcher.AttachReceipt(p)
 	defer func() {
 		if failed := p.Close(); err == nil {
 			err = failed
@@ -45,16 +46,19 @@ func pidFlag(cmd *cobra.Command, pid *int) {
 type outcome struct {
 	Patch   *patcher.Patch   `json:"patch,omitempty"`
 	Receipt *patcher.Receipt `json:"receipt"`
+	// Attach is what it cost the program that the command attached to it.
+	Attach *patcher.Receipt `json:"attach"`
 }
 
 func (a *app) printOutcome(patch *patcher.Patch, receipt *patcher.Receipt) error {
 	if a.json {
-		return a.printJSON(outcome{patch, receipt})
+		return a.printJSON(outcome{patch, receipt, a.attached})
 	}
 	if patch != nil {
 		a.printPatch(patch)
 		a.printFindings(patch.Findings)
 	}
+	fmt.Fprintln(a.stdout, describeReceipt(a.attached))
 	fmt.Fprintln(a.stdout, describeReceipt(receipt))
 	return nil
 }
@@ -73,7 +77,7 @@ register it with the Go runtime, and detach. No function is replaced before
 			if err != nil {
 				return err
 			}
-			return headless(pid, func(e *patcher.Engine) error {
+			return a.headless(pid, func(e *patcher.Engine) error {
 				patch, receipt, err := e.Load(cmd.Context(), path)
 				if err != nil {
 					return err
@@ -125,7 +129,7 @@ func (a *app) switchCommand(name, short, long string,
 		Args:  args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			return headless(pid, func(e *patcher.Engine) error {
+			return a.headless(pid, func(e *patcher.Engine) error {
 				id, err := patchID(ctx, e, args[0])
 				if err != nil {
 					return err
@@ -176,7 +180,7 @@ func (a *app) listCommand() *cobra.Command {
 		Short: "Print the patches in a process",
 		Args:  args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return headless(pid, func(e *patcher.Engine) error {
+			return a.headless(pid, func(e *patcher.Engine) error {
 				listing, err := e.List(cmd.Context())
 				if err != nil {
 					return err

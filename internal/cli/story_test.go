@@ -46,6 +46,9 @@ func TestHeadlessStory(t *testing.T) {
 	if done.Patch == nil || done.Patch.State != patcher.Loaded || done.Receipt == nil || done.Receipt.Operation != patcher.OpLoad {
 		t.Fatalf("load: %+v", done)
 	}
+	if a := done.Attach; a == nil || a.Operation != "attach" || a.Halts != 1 || a.HaltMicros <= 0 || a.ThreadsHalted < 1 {
+		t.Errorf("the receipt of the attach is %+v", a)
+	}
 	id := done.Patch.ID
 	served(oldAnswers)
 
