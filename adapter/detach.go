@@ -14,7 +14,8 @@ const quiescePatience = 10 * time.Second
 // target that will go on is stopped in a state in which Delve's detach, which
 // follows, can't hurt it. Delve halts a running target for it as it does at
 // any time, and a SIGTRAP left over would kill the target as soon as it is no
-// longer traced.
+// longer traced. So would the breakpoints of a step that is not finished, which
+// the detach leaves in the text.
 func (p *proxy) quiesce(terminate bool) {
 	p.patches.close()
 	p.mu.Lock()
@@ -34,6 +35,7 @@ func (p *proxy) quiesce(terminate bool) {
 	// A hold takes the pending signal. If there can't be one the target has
 	// exited or the session is stuck: nothing more can be done for it.
 	if h, err := p.holdSession(context.Background()); err == nil {
+		_ = p.debugger.CancelNext()
 		p.letGo(h)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"debug/elf"
 	"fmt"
 	"io"
 	"net"
@@ -377,4 +378,34 @@ func cpuTime(t testing.TB, target *child) (switches int) {
 		}
 	}
 	return switches
+}
+
+// mustBeWhole fails the test unless the target's text is that of its file: a
+// breakpoint that is left in it ends it sooner or later.
+func mustBeWhole(t testing.TB, target *child) {
+	t.Helper()
+	f, err := elf.Open(target.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	section := f.Section(".text")
+	want, err := section.Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	memory, err := os.Open(fmt.Sprintf("/proc/%d/mem", target.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer memory.Close()
+	got := make([]byte, len(want))
+	if _, err := memory.ReadAt(got, int64(section.Addr)); err != nil {
+		t.Fatalf("the target's text can't be read: %v", err)
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Fatalf("%#x holds %#x, in the file %#x", section.Addr+uint64(i), got[i], want[i])
+		}
+	}
 }

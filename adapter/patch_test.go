@@ -297,6 +297,9 @@ func TestABreakpointInTheNewRedirectIsNamed(t *testing.T) {
 	// On the entry itself it does no harm.
 	c.call("setInstructionBreakpoints", map[string]any{"breakpoints": at(0)}, &r)
 	c.patch("activate", id)
+	if err := c.fails("setInstructionBreakpoints", map[string]any{"breakpoints": at(3)}); !strings.Contains(err.Error(), "breakpoint-at-entry") {
+		t.Errorf("a breakpoint inside the jump gives %v", err)
+	}
 	c.configured()
 	answer := make(chan string)
 	go func() { answer <- get("/total") }()

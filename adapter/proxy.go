@@ -137,6 +137,8 @@ func (p *proxy) fromClient(msg []byte) {
 		return
 	case h.Command == "evaluate" && p.patches.console(h):
 		return
+	case h.Command == "setInstructionBreakpoints" && p.patches.guardEntries(h):
+		return
 	case h.Command == "configurationDone":
 		p.patches.prepare()
 	case h.Command == "restart":

@@ -25,6 +25,7 @@ func TestAttachBreakStepDetach(t *testing.T) {
 	if got := c.top(stop.ThreadId); got != line {
 		t.Fatalf("stopped in line %d, want %d", got, line)
 	}
+	c.breakpoints(path) // or another goroutine could run into it first
 	c.resume("next", stop.ThreadId)
 	stop = c.stoppedFor("step")
 	if got := c.top(stop.ThreadId); got != line+1 {
@@ -33,7 +34,6 @@ func TestAttachBreakStepDetach(t *testing.T) {
 	if got := c.evaluate("a - n"); got != "1" {
 		t.Errorf("a - n = %s, want 1", got)
 	}
-	c.breakpoints(path)
 	c.resume("continue", stop.ThreadId)
 	c.disconnect(false)
 	if status := adapter.wait(t); status != 0 {

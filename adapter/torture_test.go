@@ -313,6 +313,39 @@ func TestTheTargetSurvivesManyDetaches(t *testing.T) {
 			}
 		}
 		adapter.wait(t)
+		mustBeWhole(t, target)
+		mustGoOn(t, target)
+	}
+}
+
+// The same while breakpoints are hit all the time and a step is under way:
+// threads have run into breakpoints that Delve has not seen yet.
+func TestTheTargetSurvivesDetachesAtBreakpoints(t *testing.T) {
+	target := start(t, exec.Command(build(t, "target")))
+	path, line := source(t, "target/main.go", "step from here")
+	for n := range 16 {
+		adapter, addr, in := server(t, "halts")
+		c := connect(t, addr, nil)
+		h := &halts{t: t, adapter: adapter, in: in}
+		c.attach(target.Process.Pid)
+		c.breakpoints(path, line)
+		c.configured()
+		stop := c.stoppedFor("breakpoint")
+		h.begin(10000, 0)
+		for range n {
+			c.resume("next", stop.ThreadId)
+			stop = c.stopped()
+		}
+		if n%2 == 0 {
+			c.resume("continue", stop.ThreadId)
+		}
+		if n%3 == 0 {
+			c.disconnect(false)
+		} else {
+			c.Close()
+		}
+		adapter.wait(t)
+		mustBeWhole(t, target)
 		mustGoOn(t, target)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/go-delve/delve/pkg/proc"
+
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/goruntime"
 	"github.com/darn-dev/darn/patcher/process"
@@ -273,6 +275,14 @@ func checkBreakpoints(h *process.Halt, entries []entryChange) error {
 			continue
 		}
 		at := c.redirect.at()
+		// A function breakpoint goes where the prologue ends.
+		if fn := h.Target().BinInfo().PCToFunc(c.redirect.Entry); fn != nil {
+			if pc, err := proc.FirstPCAfterPrologue(h.Target(), fn, false); err == nil && pc > at && pc < at+redirect.JumpSize {
+				return finding.Refuse(finding.BreakpointAtEntry,
+					fmt.Sprintf("a debugger's breakpoint on the function %s lies at %#x, in the bytes that the redirect needs", fn.Name, pc),
+					"change the function's callers instead")
+			}
+		}
 		for _, bp := range h.Breakpoints(at+1, at+redirect.JumpSize) {
 			return finding.Refuse(finding.BreakpointAtEntry,
 				fmt.Sprintf("a breakpoint at %#x (%s:%d) lies in the bytes at the entry of %s that the redirect needs",

@@ -9,6 +9,7 @@
 package patcher
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"github.com/darn-dev/darn/patcher/goruntime"
 	"github.com/darn-dev/darn/patcher/link"
 	"github.com/darn-dev/darn/patcher/process"
+	"github.com/darn-dev/darn/patcher/redirect"
 )
 
 // Engine patches one process. Its methods may be called from several
@@ -179,4 +181,22 @@ func (e *Engine) state(p *patchRecord) State {
 // switch would not notice.
 func (e *Engine) alive() error {
 	return e.p.ReadMemory(make([]byte, 1), e.target.Text().Start)
+}
+
+// Entries returns the ranges of addresses in which no breakpoint may be set
+// now: the bytes of jumps at the entries of replaced functions, but for the
+// first of each, which a breakpoint may hide. The target may run or be stopped.
+func (e *Engine) Entries(ctx context.Context) ([]link.Range, error) {
+	end, err := e.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	var entries []link.Range
+	for _, d := range e.reg.Redirects {
+		if !bytes.Equal(d.Now, d.Old) {
+			entries = append(entries, link.Range{Start: d.at() + 1, End: d.at() + redirect.JumpSize})
+		}
+	}
+	return entries, nil
 }

@@ -549,3 +549,40 @@ func TestNoRequestFailsWhilePatchesComeAndGo(t *testing.T) {
 	}
 	t.Logf("%d requests in %d rounds", requests.Load(), rounds)
 }
+
+// The itabs that the runtime has made of a patch's own type stay in its memory,
+// and must not keep the next patch that comes to lie at the same place.
+func TestAPatchWithATypeOfItsOwnComesAndGoes(t *testing.T) {
+	s := newShop(t)
+	m := s.module(t, "boxed", edit{
+		`return "a " + t.label()`, "return fmt.Sprintf(\"%v\", boxed{t})",
+		"//go:noinline\nfunc describe", "type boxed struct{ thing }\n\nfunc (b boxed) String() string { return \"boxed \" + b.label() }\n\n//go:noinline\nfunc describe",
+	})
+	stays := s.module(t, "discount", discount)
+	target := s.start(t)
+	e, _ := attach(t, target)
+	load(t, e, stays)
+	for range 3 {
+		p := load(t, e, m)
+		activate(t, e, p)
+		expect(t, target, "/describe", "boxed pen")
+		deactivate(t, e, p)
+		unload(t, e, p)
+	}
+}
+
+func TestALineThatBeginsInsideTheJumpIsRefused(t *testing.T) {
+	s := newShop(t)
+	m := s.module(t, "lines", edit{"flags = 2", "flags = 4"})
+	target := s.start(t)
+	before := snapshot(t, target.Pid())
+	e, detach := attach(t, target)
+	_, _, err := e.Load(t.Context(), m)
+	if finding.CodeOf(err) != finding.BreakpointAtEntry || !strings.Contains(err.Error(), "main.mark: line") {
+		t.Errorf("load says %v", err)
+	}
+	detach()
+	if d := before.diff(snapshot(t, target.Pid())); d != "" {
+		t.Errorf("the process is not as it was:\n%s", d)
+	}
+}

@@ -183,7 +183,32 @@ func (e *Engine) plan(ctx context.Context, f *link.Function) (*redirect.Plan, er
 			return nil, err
 		}
 	}
-	return redirect.Analyze(code, f.Entry)
+	plan, err := redirect.Analyze(code, f.Entry)
+	if err != nil {
+		return nil, err
+	}
+	return plan, e.checkLines(plan)
+}
+
+// checkLines refuses with breakpoint-at-entry if a line of source begins
+// inside the jump: when a debugger, now or later, sets a breakpoint there, or a
+// temporary one to step through the old code, its byte becomes a part of the
+// jump's distance, and the next call goes astray.
+func (e *Engine) checkLines(plan *redirect.Plan) error {
+	at := plan.Entry + uint64(plan.Offset) - e.p.LoadBias()
+	_, file, first, err := e.exe.FuncLine(at)
+	if err != nil {
+		return nil // no Go code: no lines either
+	}
+	for i := uint64(1); i < redirect.JumpSize; i++ {
+		if _, _, line, err := e.exe.FuncLine(at + i); err == nil && line != first {
+			return finding.Refuse(finding.BreakpointAtEntry,
+				fmt.Sprintf("line %d of %s begins %d bytes behind the entry, inside the %d bytes that the redirect needs: "+
+					"a debugger's breakpoint or step there would break the jump", line, file, i, redirect.JumpSize),
+				"change the function's callers instead, or let it do more before that line")
+		}
+	}
+	return nil
 }
 
 // withoutRedirects puts the original bytes back into code, read from addr,

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/darn-dev/darn/patcher/exe"
+	"github.com/darn-dev/darn/patcher/link"
 	"github.com/darn-dev/darn/patcher/process"
 )
 
@@ -108,6 +109,7 @@ func (q *query) prepare(l *Ledger, writes []Write) error {
 		if info := &infos[i]; info.addr != 0 && q.module.owns(info) && !q.module.Range().Holds(info.addr, 1) {
 			tab := Range{Start: info.addr, End: info.addr + info.size()}
 			looked, skip = append(looked, tab), append(skip, tab)
+			q.blank(info)
 		}
 	}
 	// The table that the program started with is not looked at any more once
@@ -163,6 +165,22 @@ func (q *query) prepare(l *Ledger, writes []Write) error {
 	}
 	q.in, q.skip, q.noPtr = newSet(looked), newSet(skip), newSet(noPtr)
 	return nil
+}
+
+// blank adds to the cleanup what empties an itab of a type of the module's that
+// the runtime has made: its memory stays, and would seem to refer to the next
+// module that comes to lie there.
+func (q *query) blank(info *itabInfo) {
+	clear := func(offset, word uint64) {
+		if word != 0 {
+			q.cleanup = append(q.cleanup, change(info.addr+offset, word, 0))
+		}
+	}
+	clear(link.ITabInter, info.inter)
+	clear(link.ITabType, info.typ)
+	for i, fun := range info.fun {
+		clear(link.ITabFun+8*uint64(i), fun)
+	}
 }
 
 // lookAtStacks looks at the goroutines, and at the threads' own stacks.

@@ -48,6 +48,9 @@ func (b *binder) fills(methods []module.MethodFill) error {
 		w := Write{Addr: slot}
 		if f.Size == 8 {
 			w.Old, w.New = le.AppendUint64(nil, pruned), le.AppendUint64(nil, to)
+			if f.Old != 0 {
+				w.Old = le.AppendUint64(nil, f.Old)
+			}
 		} else {
 			off := int64(to - b.text.Start)
 			if !fits32(off) {

@@ -118,4 +118,9 @@ type MethodFill struct {
 	Size int `json:"size"`
 	// Symbol in the module (or the target) that the slot must lead to.
 	Symbol string `json:"symbol"`
+	// Old is what the slot holds if it is not the address of
+	// runtime.unreachableMethod, else 0: in a position-independent executable
+	// cmd/link leaves it without a relocation, so that it holds the link-time
+	// address wherever the program runs. Only for Size 8.
+	Old uint64 `json:"old,omitempty"`
 }

@@ -37,15 +37,16 @@ func (p *Process) explain(err error) error {
 	if _, ok := errors.AsType[proc.ErrProcessExited](err); ok || !p.Alive() {
 		return exited(p.pid, err)
 	}
-	if errors.Is(err, unix.ESRCH) {
-		// A thread that was stopped a moment ago is not: only SIGKILL does that,
-		// and takes a moment to end all.
-		for range 200 {
-			time.Sleep(5 * time.Millisecond)
-			if !p.Alive() {
-				return exited(p.pid, err)
-			}
+	// A thread that was stopped a moment ago and is not now is being killed, and
+	// so is one for which SIGKILL is pending. It takes a while on a busy machine.
+	for deadline := time.Now().Add(10 * time.Second); errors.Is(err, unix.ESRCH) || doomed(p.pid); {
+		if !p.Alive() {
+			return exited(p.pid, err)
 		}
+		if time.Now().After(deadline) {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
 	if p.replaced() {
 		return replacedItself(p.pid)
@@ -83,6 +84,17 @@ func (p *Process) Alive() bool {
 		tid, err := strconv.Atoi(e.Name())
 		return err == nil && threadLives(tid)
 	})
+}
+
+// doomed tells whether the process has a SIGKILL to die of.
+func doomed(pid int) bool {
+	s, err := readStatus(pid)
+	if err != nil {
+		return false
+	}
+	thread, _ := strconv.ParseUint(s["SigPnd"], 16, 64)
+	process, _ := strconv.ParseUint(s["ShdPnd"], 16, 64)
+	return (thread|process)&sigset(unix.SIGKILL) != 0
 }
 
 // readable tells whether a descriptor is: that of a process is when it has

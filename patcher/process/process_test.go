@@ -459,6 +459,10 @@ func TestProcessThatReplacesItselfIsLeftAlone(t *testing.T) {
 	if err := p.Close(); err != nil {
 		t.Errorf("closing: %v", err)
 	}
+	targettest.Eventually(t, "the other program runs", func() bool {
+		target.MustLive()
+		return strings.Count(target.Output(), "ready\n") == 2
+	})
 	if err := unix.Kill(target.Pid(), unix.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}

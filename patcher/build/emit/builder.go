@@ -49,7 +49,9 @@ type builder struct {
 	shared  map[string]*piece // variables of the initialisation, by name
 	standIn map[int]uint64    // New's symbol -> where the shared variable is
 	filled  map[uint64]bool   // slots in the target
-	wraps   map[int]dest      // by function of New: what it wraps
+	// relocated are the target's pointers that are relocated when it starts.
+	relocated map[uint64]bool
+	wraps     map[int]dest // by function of New: what it wraps
 
 	laid   [segments]pieces
 	starts [segments]uint64

@@ -14,71 +14,60 @@ import (
 	"github.com/darn-dev/darn/patcher/exe"
 )
 
-// captureEnv, if set, makes the test binary play go build's -toolexec and the
-// linker's -extld, and holds nothing else.
-const captureEnv = "DARN_EMIT_TEST_CAPTURE"
-
 var scratch string // a folder for the run
 
 func TestMain(m *testing.M) {
-	if os.Getenv(captureEnv) != "" {
-		if err := playTool(os.Args[1:]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
 	os.Exit(func() int {
 		var err error
 		if scratch, err = os.MkdirTemp("", "emit-test"); err != nil {
 			panic(err)
 		}
 		defer func() { _ = os.RemoveAll(scratch) }()
+		for name, script := range map[string]string{"toolexec": toolexec, "extld": extld} {
+			if err := os.WriteFile(filepath.Join(scratch, name), []byte(strings.ReplaceAll(script, "DIR", scratch)), 0o755); err != nil {
+				panic(err)
+			}
+		}
 		return m.Run()
 	}())
 }
 
-// playTool runs a tool of the toolchain, as it is but for the linker, which is
-// told to leave the linking to us; then, in place of gcc, keeps the object.
-func playTool(args []string) error {
-	if strings.HasPrefix(args[0], "-") { // called as -extld
-		out, object := "", ""
-		for i, a := range args {
-			if a == "-o" {
-				out = args[i+1]
-			}
-			if filepath.Base(a) == "go.o" {
-				object = a
-			}
-		}
-		if object == "" {
-			return nil // the linker tries which options there are
-		}
-		data, err := os.ReadFile(object)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(out, data, 0o644)
-	}
-	last := len(args) - 1
-	if filepath.Base(args[0]) == "link" && !strings.HasPrefix(args[1], "-V") {
-		self, err := os.Executable()
-		if err != nil {
-			return err
-		}
-		args = append(args[:last:last], "-linkmode=external", "-extld="+self, args[last])
-	}
-	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	return cmd.Run()
-}
+// toolexec runs a tool of the toolchain, as it is but for the linker, which is
+// told to leave the linking to extld; that keeps the object. They are scripts
+// because they run often, and a test binary that looks for races starts slowly.
+const (
+	toolexec = `#!/bin/sh
+case "$1 $2" in
+*/link\ -V*) ;;
+*/link\ *)
+	n=$# i=0
+	for a; do
+		i=$((i + 1))
+		[ $i = 1 ] && set --
+		[ $i = $n ] && set -- "$@" -linkmode=external -extld=DIR/extld
+		set -- "$@" "$a"
+	done
+	;;
+esac
+exec "$@"
+`
+	extld = `#!/bin/sh
+out= object= last=
+for a; do
+	[ "$last" = -o ] && out=$a
+	case $a in */go.o) object=$a ;; esac
+	last=$a
+done
+[ -z "$object" ] || cp "$object" "$out"
+`
+)
 
 // edit replaces text in a file of the program.
 type edit struct{ file, old, new string }
 
 // program is testdata/app built in some way.
 type program struct {
-	flags, env []string
+	flags []string
 
 	once     sync.Once
 	target   string
@@ -90,7 +79,7 @@ var (
 	plain    = &program{}
 	noInline = &program{flags: []string{"-gcflags=all=-N -l"}}
 	pie      = &program{flags: []string{"-buildmode=pie"}}
-	pureGo   = &program{env: []string{"CGO_ENABLED=0"}}
+	withC    = &program{flags: []string{"-tags=withcgo"}}
 )
 
 const appDir = "testdata/app"
@@ -142,27 +131,17 @@ func (p *program) build(t testing.TB, edits []edit, flags ...string) string {
 	args := append([]string{"build", "-buildvcs=false", "-overlay=" + overlayFile, "-o", out}, p.flags...)
 	cmd := exec.Command("go", append(append(args, flags...), ".")...)
 	cmd.Dir = appDir
-	cmd.Env = append(append(os.Environ(), captureEnv+"=1", "GOWORK=off"), p.env...)
+	cmd.Env = append(os.Environ(), "GOWORK=off")
 	if output, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", cmd.Args, err, output)
 	}
 	return out
 }
 
-// capture builds the program with edits and returns the object's path. Tools
-// other than the linker are not run by way of this program, which starts slowly
-// if it looks for races.
+// capture builds the program with edits and returns the object's path.
 func (p *program) capture(t testing.TB, edits []edit) string {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	script := filepath.Join(scratch, "toolexec")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\ncase \"$1 $2\" in\n*/link\\ -V*) ;;\n*/link\\ *) exec '"+self+"' \"$@\" ;;\nesac\nexec \"$@\"\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return p.build(t, edits, "-toolexec="+script)
+	return p.build(t, edits, "-toolexec="+filepath.Join(scratch, "toolexec"))
 }
 
 // input makes what Emit takes for an edit.

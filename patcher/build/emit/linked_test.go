@@ -50,7 +50,7 @@ func link(t testing.TB, m *module.Module, x *exe.Executable) *linked {
 	}
 	for _, r := range m.Relocs {
 		var value uint64
-		if r.Symbol >= 0 {
+		if r.Symbol >= 0 && r.Type != elf.R_X86_64_TPOFF32 {
 			s := m.Symbols[r.Symbol]
 			addr, ok := l.addr[s.Name]
 			if !ok {

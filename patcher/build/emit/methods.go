@@ -136,8 +136,39 @@ func (b *builder) fill(addr uint64, size int, fn int64) error {
 	if d.symbol < 0 {
 		name = b.functionName(d.addr)
 	}
-	b.goPart().Methods = append(b.goPart().Methods, module.MethodFill{Offset: int64(addr - b.Exe.TypesStart), Size: size, Symbol: name})
-	return nil
+	old, err := b.unrelocated(addr, size)
+	b.goPart().Methods = append(b.goPart().Methods, module.MethodFill{Offset: int64(addr - b.Exe.TypesStart), Size: size, Symbol: name, Old: old})
+	return err
+}
+
+// unrelocated returns what a pointer of the target holds if it holds the same
+// wherever the target runs although that is position independent, else 0.
+func (b *builder) unrelocated(addr uint64, size int) (uint64, error) {
+	if !b.Exe.PIE || size != 8 {
+		return 0, nil
+	}
+	if b.relocated == nil {
+		b.relocated = map[uint64]bool{}
+		for _, s := range b.Exe.Sections {
+			if s.Type != elf.SHT_RELA || s.Flags&elf.SHF_ALLOC == 0 {
+				continue
+			}
+			relocs := make([]byte, s.Size)
+			if err := b.Exe.ReadAt(relocs, s.Addr); err != nil {
+				return 0, err
+			}
+			const sizeRela = 24
+			for ; len(relocs) >= sizeRela; relocs = relocs[sizeRela:] {
+				b.relocated[binary.LittleEndian.Uint64(relocs)] = true
+			}
+		}
+	}
+	if b.relocated[addr] {
+		return 0, nil
+	}
+	var raw [8]byte
+	err := b.Exe.ReadAt(raw[:], addr)
+	return binary.LittleEndian.Uint64(raw[:]), err
 }
 
 // seedItabs makes itabs for pairs of a target's type and an interface of the

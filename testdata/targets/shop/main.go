@@ -23,6 +23,9 @@ func main() {
 		fmt.Fprintln(w, describe(article{"pen", 120}))
 	})
 	http.HandleFunc("/fixed", handleFixed)
+	http.HandleFunc("/mark", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, mark(len(r.URL.RawQuery)))
+	})
 	http.HandleFunc("/largest", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, largest([]int{3, 9, 4}), largest([]string{"a", "c", "b"}))
 	})
@@ -143,4 +146,13 @@ func wait() string {
 	waiting.Add(1)
 	<-release
 	return "waited"
+}
+
+//go:noinline
+func mark(n int) int {
+	flags := n
+	if n == 0 {
+		flags = 2
+	}
+	return flags
 }

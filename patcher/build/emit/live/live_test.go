@@ -102,6 +102,10 @@ func TestPatchedCodeRunsUnderTheCollector(t *testing.T) {
 			want: []string{"triangle 2 map[a:[1]]"}},
 		{name: "the same not optimised", main: file(t, "everything.go"), flags: []string{"-gcflags=all=-N -l"},
 			want: []string{"triangle 2 map[a:[1]]"}},
+		{name: "the same position independent", main: file(t, "everything.go"), flags: []string{"-buildmode=pie"},
+			want: []string{"triangle 2 map[a:[1]]"}},
+		{name: "the same beside C code", main: file(t, "everything.go"), flags: []string{"-tags=withcgo"},
+			want: []string{"triangle 2 map[a:[1]]"}},
 		{name: "new packages", main: file(t, "packages.go"),
 			want: []string{"json circle"}, inits: []string{"encoding/json", "text/template"}},
 		{name: "methods that the linker had dropped", main: source(t, "	counts.add(best.name())\n", `	if d, ok := any(time.Duration(n)).(interface {

@@ -5,8 +5,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/http"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"sort"
@@ -196,13 +194,6 @@ func guarded(n int) (err error) {
 
 func main() {
 	debug.SetGCPercent(10)
-	if len(os.Args) > 1 {
-		mux := http.NewServeMux()
-		mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-			_, _ = fmt.Fprint(w, work(len(r.URL.Path)))
-		})
-		go func() { _ = http.ListenAndServe(os.Args[1], mux) }()
-	}
 	last := ""
 	for n := 0; ; n = (n + 1) % 1000 {
 		got := work(n)

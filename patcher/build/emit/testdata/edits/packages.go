@@ -5,8 +5,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"os"
 	"regexp"
 	"runtime/debug"
 	"sort"
@@ -117,13 +115,6 @@ func tmpl() *template.Template { once.Do(setup); return tmV }
 
 func main() {
 	debug.SetGCPercent(10)
-	if len(os.Args) > 1 {
-		mux := http.NewServeMux()
-		mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-			_, _ = fmt.Fprint(w, work(len(r.URL.Path)))
-		})
-		go func() { _ = http.ListenAndServe(os.Args[1], mux) }()
-	}
 	last := ""
 	for n := 0; ; n = (n + 1) % 1000 {
 		got := work(n)
