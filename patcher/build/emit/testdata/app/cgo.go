@@ -1,0 +1,5 @@
+//go:build withcgo
+
+package main
+
+import _ "net" // C code comes with it
