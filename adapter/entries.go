@@ -54,7 +54,7 @@ func (s *patches) guardEntries(h *header) bool {
 		for _, r := range entries {
 			if r.Holds(addr, 1) {
 				s.p.refuse(h, finding.Refuse(finding.BreakpointAtEntry,
-					fmt.Sprintf("%#x lies inside the jump at the entry of a patched function (%#x): a breakpoint there would break it", addr, r.Start-1),
+					fmt.Sprintf("%#x lies inside the jump at the entry of a patched function: a breakpoint there would break it", addr),
 					"set it on the entry itself, or unload the patch first; no instruction breakpoint was changed"))
 				return true
 			}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,7 +21,7 @@ import (
 )
 
 // shop is testdata/targets/shop in a folder of its own, with a module that
-// takes 30 off its total.
+// takes 30 off its total and turns largest into smallest.
 type shop struct {
 	dir, exe, module string
 }
@@ -44,7 +45,7 @@ var theShop = sync.OnceValues(func() (*shop, error) {
 	if err != nil {
 		return nil, err
 	}
-	edited := strings.Replace(string(text), "return n * price", "return n*price - 30", 1)
+	edited := strings.NewReplacer("return n * price", "return n*price - 30", "m = max(m, v)", "m = min(m, v)").Replace(string(text))
 	if err := os.WriteFile(main, []byte(edited), 0o644); err != nil {
 		return nil, err
 	}
@@ -282,8 +283,9 @@ func TestABreakpointInTheNewRedirectIsNamed(t *testing.T) {
 	c, _ := session(t)
 	c.attach(target.Process.Pid)
 	p := c.patch("load", map[string]any{"path": s.module})
+	total := slices.IndexFunc(p.Functions, func(f patcher.Function) bool { return f.Name == "main.total" })
 	at := func(offset uint64) []dap.InstructionBreakpoint {
-		return []dap.InstructionBreakpoint{{InstructionReference: fmt.Sprintf("%#x", p.Functions[0].Address+offset)}}
+		return []dap.InstructionBreakpoint{{InstructionReference: fmt.Sprintf("%#x", p.Functions[total].Address+offset)}}
 	}
 	var r dap.SetInstructionBreakpointsResponseBody
 	c.call("setInstructionBreakpoints", map[string]any{"breakpoints": at(3)}, &r)
@@ -316,6 +318,52 @@ func TestABreakpointInTheNewRedirectIsNamed(t *testing.T) {
 	if got := get("/total"); got != "300" {
 		t.Errorf("the total is %s after deactivation", got)
 	}
+	c.disconnect(false)
+	mustAnswer(t, get)
+}
+
+// The prologue of main.largest ends after its first byte, inside the jump that
+// stands there when it is patched: that is where Delve puts the breakpoint.
+func TestAFunctionBreakpointInsideAJumpDoesNoHarm(t *testing.T) {
+	s, target, get := openShop(t)
+	c, _ := session(t)
+	c.attach(target.Process.Pid)
+	c.configured()
+	p := c.patch("load", map[string]any{"path": s.module})
+	id := map[string]any{"id": p.ID}
+	see := func(want string) {
+		t.Helper()
+		if got := get("/largest"); got != want {
+			t.Fatalf("/largest answers %s, want %s", got, want)
+		}
+	}
+	c.patch("activate", id)
+	see("3 a")
+	var r dap.SetFunctionBreakpointsResponseBody
+	set := func(names ...string) {
+		a := dap.SetFunctionBreakpointsArguments{Breakpoints: []dap.FunctionBreakpoint{}}
+		for _, n := range names {
+			a.Breakpoints = append(a.Breakpoints, dap.FunctionBreakpoint{Name: n})
+		}
+		c.call("setFunctionBreakpoints", a, &r)
+	}
+	set("main.largest")
+	if len(r.Breakpoints) != 1 || !r.Breakpoints[0].Verified {
+		t.Fatalf("the breakpoint is %+v", r.Breakpoints)
+	}
+	see("3 a") // the old code, in which it would stop, does not run
+	set()
+	see("3 a")
+	c.patch("deactivate", id)
+	see("9 c")
+	set("main.largest")
+	c.patch("activate", id)
+	see("3 a")
+	set()
+	c.patch("deactivate", id)
+	see("9 c")
+	c.patch("unload", id)
+	see("9 c")
 	c.disconnect(false)
 	mustAnswer(t, get)
 }

@@ -172,7 +172,7 @@ func (t *transition) entryBytes(d *redirectRecord, active func(*patchRecord) boo
 		}
 		f := p.function(d.Entry)
 		if d.Encoding != redirect.DirectEncoding {
-			return d.jump(f.Stub)
+			return d.jump(f.landing())
 		}
 		if active(p) {
 			return d.jump(f.New)
@@ -201,16 +201,30 @@ func (t *transition) stubs(p *patchRecord) error {
 		if err != nil {
 			return err
 		}
-		old := make([]byte, len(code))
-		if err := t.e.p.ReadMemory(old, f.Stub); err != nil {
+		if err := t.lay(f.Stub, code); err != nil {
 			return err
 		}
-		if err := t.e.p.WriteMemory(f.Stub, code); err != nil {
+		if f.Pad == 0 {
+			continue
+		}
+		if code, err = (&redirect.Plan{Entry: f.Pad}).Jump(f.Stub); err == nil {
+			err = t.lay(f.Pad, code)
+		}
+		if err != nil {
 			return err
 		}
-		t.onUndo(func() error { return t.e.p.WriteMemory(f.Stub, old) })
 	}
 	return nil
+}
+
+// lay writes code into a slot.
+func (t *transition) lay(at uint64, code []byte) error {
+	old := make([]byte, len(code))
+	if err := t.e.p.ReadMemory(old, at); err != nil {
+		return err
+	}
+	t.onUndo(func() error { return t.e.p.WriteMemory(at, old) })
+	return t.e.p.WriteMemory(at, code)
 }
 
 // checkPositions returns a retry reason if a thread or goroutine is in the
@@ -267,8 +281,8 @@ func midEntry(holder goruntime.Holder) *finding.Refusal {
 
 // checkBreakpoints refuses with breakpoint-at-entry if the debugger has a
 // breakpoint inside a jump that is about to be written: its byte would become
-// a part of the jump's distance. On the first byte it does no harm, nor when
-// the original bytes come back.
+// a part of the jump's distance. On the first byte it does no harm, nor where
+// the distance has that byte anyway, nor when the original bytes come back.
 func checkBreakpoints(h *process.Halt, entries []entryChange) error {
 	for _, c := range entries {
 		if bytes.Equal(c.want, c.redirect.Old) {
@@ -277,13 +291,16 @@ func checkBreakpoints(h *process.Halt, entries []entryChange) error {
 		at := c.redirect.at()
 		// A function breakpoint goes where the prologue ends.
 		if fn := h.Target().BinInfo().PCToFunc(c.redirect.Entry); fn != nil {
-			if pc, err := proc.FirstPCAfterPrologue(h.Target(), fn, false); err == nil && pc > at && pc < at+redirect.JumpSize {
+			if pc, err := proc.FirstPCAfterPrologue(h.Target(), fn, false); err == nil && pc > at && pc < at+redirect.JumpSize && c.want[pc-at] != int3 {
 				return finding.Refuse(finding.BreakpointAtEntry,
 					fmt.Sprintf("a debugger's breakpoint on the function %s lies at %#x, in the bytes that the redirect needs", fn.Name, pc),
 					"change the function's callers instead")
 			}
 		}
 		for _, bp := range h.Breakpoints(at+1, at+redirect.JumpSize) {
+			if c.want[bp.Addr-at] == int3 {
+				continue
+			}
 			return finding.Refuse(finding.BreakpointAtEntry,
 				fmt.Sprintf("a breakpoint at %#x (%s:%d) lies in the bytes at the entry of %s that the redirect needs",
 					bp.Addr, bp.File, bp.Line, bp.FunctionName),

@@ -184,8 +184,8 @@ func (e *Engine) alive() error {
 }
 
 // Entries returns the ranges of addresses in which no breakpoint may be set
-// now: the bytes of jumps at the entries of replaced functions, but for the
-// first of each, which a breakpoint may hide. The target may run or be stopped.
+// now: the bytes of jumps at the entries of replaced functions, but for those
+// that a breakpoint may hide or does not change. The target may run or be stopped.
 func (e *Engine) Entries(ctx context.Context) ([]link.Range, error) {
 	end, err := e.begin(ctx)
 	if err != nil {
@@ -194,8 +194,10 @@ func (e *Engine) Entries(ctx context.Context) ([]link.Range, error) {
 	defer end()
 	var entries []link.Range
 	for _, d := range e.reg.Redirects {
-		if !bytes.Equal(d.Now, d.Old) {
-			entries = append(entries, link.Range{Start: d.at() + 1, End: d.at() + redirect.JumpSize})
+		for i := uint64(1); i < redirect.JumpSize && !bytes.Equal(d.Now, d.Old); i++ {
+			if d.Now[i] != int3 {
+				entries = append(entries, link.Range{Start: d.at() + i, End: d.at() + i + 1})
+			}
 		}
 	}
 	return entries, nil

@@ -200,7 +200,11 @@ func (e *Engine) checkLines(plan *redirect.Plan) error {
 	if err != nil {
 		return nil // no Go code: no lines either
 	}
-	for i := uint64(1); i < redirect.JumpSize; i++ {
+	from := uint64(1)
+	if _, padded := padByte(&redirectRecord{Entry: plan.Entry, Offset: plan.Offset, Old: plan.Old, Encoding: plan.Encoding}); padded {
+		from = 2
+	}
+	for i := from; i < redirect.JumpSize; i++ {
 		if _, _, line, err := e.exe.FuncLine(at + i); err == nil && line != first {
 			return finding.Refuse(finding.BreakpointAtEntry,
 				fmt.Sprintf("line %d of %s begins %d bytes behind the entry, inside the %d bytes that the redirect needs: "+

@@ -125,7 +125,7 @@ func (t *transition) load(ctx context.Context, m *module.Module, path string, fr
 // beyond what is mapped already.
 func (t *transition) addPatch(p *patchRecord, c *checked) ([]piece, error) {
 	t.reg.Patches = append(t.reg.Patches, p)
-	var slots []*uint64
+	var slots []slot
 	thunks := map[*redirectRecord]*redirect.Plan{}
 	for i, lf := range c.image.Functions {
 		plan := c.plans[i]
@@ -140,17 +140,22 @@ func (t *transition) addPatch(p *patchRecord, c *checked) ([]piece, error) {
 			}
 			t.reg.Redirects = append(t.reg.Redirects, d)
 			if d.Encoding != redirect.DirectEncoding {
-				slots = append(slots, &d.Thunk)
+				slots = append(slots, slot{&d.Thunk, anyQuarter})
 				thunks[d] = plan
 			}
 		}
 		if d.Encoding != redirect.DirectEncoding {
-			slots = append(slots, &f.Stub)
+			slots = append(slots, slot{&f.Stub, padQuarter(d)})
 		}
 	}
 	pieces, err := t.takeSlots(slots)
 	if err != nil {
 		return nil, err
+	}
+	for _, f := range p.Functions {
+		if d := t.reg.redirect(f.Entry); d.Encoding != redirect.DirectEncoding {
+			f.layStub(d)
+		}
 	}
 	for d, plan := range thunks {
 		if d.code, err = plan.Thunk(d.Thunk); err != nil {

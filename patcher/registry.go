@@ -59,6 +59,8 @@ type functionRecord struct {
 	// Stub is written when the patch comes onto the redirect's Stack; 0 with a
 	// direct redirect.
 	Stub uint64 `json:"stub,omitempty"`
+	// Pad is a jump to Stub, beside it; 0 if the entry leads straight there.
+	Pad uint64 `json:"pad,omitempty"`
 	// OldFrames counts the frames in the old code at the last activation
 	// that halted the target.
 	OldFrames int `json:"oldFrames,omitempty"`
@@ -206,6 +208,9 @@ func (r *registry) check() error {
 			}
 			if d := r.redirect(f.Entry); d == nil || (f.Stub == 0) != (d.Encoding == redirect.DirectEncoding) {
 				return damaged("%s of patch %s has no redirect", f.Symbol, p.ID)
+			}
+			if f.Pad != 0 && slotOf(f.Pad) != slotOf(f.Stub) {
+				return damaged("the pad of %s of patch %s is not beside its stub", f.Symbol, p.ID)
 			}
 		}
 	}

@@ -22,23 +22,36 @@ const (
 	blockSize = 64 << 10
 )
 
+// slot is the wish for a free slot, whose address goes to to. quarter is which
+// quarter of 256 bytes it must be, or anyQuarter.
+type slot struct {
+	to      *uint64
+	quarter int
+}
+
+const anyQuarter = -1
+
+// slotOf returns the address of the slot that addr is in.
+func slotOf(addr uint64) uint64 { return addr &^ (slotSize - 1) }
+
 // takeSlots gives each of want a free slot in a block of code. If the blocks
 // that there are have too few it adds one, returned as a piece to be mapped.
-func (t *transition) takeSlots(want []*uint64) ([]piece, error) {
+func (t *transition) takeSlots(want []slot) ([]piece, error) {
 	used := map[uint64]bool{}
 	for _, p := range t.reg.Patches {
 		for _, f := range p.Functions {
-			used[f.Stub] = true
+			used[slotOf(f.Stub)] = true
 		}
 	}
 	for _, d := range t.reg.Redirects {
 		used[d.Thunk] = true
 	}
 	take := func(b block) {
-		for at := b.Addr; at < b.Addr+b.Size && len(want) > 0; at += slotSize {
-			if !used[at] {
-				*want[0] = at
-				want = want[1:]
+		for at := b.Addr; at < b.Addr+b.Size; at += slotSize {
+			i := slices.IndexFunc(want, func(s slot) bool { return s.quarter == anyQuarter || s.quarter == int(at/slotSize%4) })
+			if i >= 0 && !used[at] {
+				*want[i].to = at
+				want = slices.Delete(want, i, i+1)
 			}
 		}
 	}
@@ -48,7 +61,8 @@ func (t *transition) takeSlots(want []*uint64) ([]piece, error) {
 	if len(want) == 0 {
 		return nil, nil
 	}
-	b, err := t.addBlock(uint64(len(want)) * slotSize)
+	// Four times as many as wanted have enough of each quarter.
+	b, err := t.addBlock(uint64(len(want)) * slotSize * 4)
 	if err != nil {
 		return nil, err
 	}

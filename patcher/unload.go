@@ -131,7 +131,7 @@ func (t *transition) checkUnused(h *process.Halt, p *patchRecord, writes []gorun
 	ranges := []goruntime.Range{{Start: p.Base, End: p.Base + p.Size}}
 	for _, f := range p.Functions {
 		if f.Stub != 0 {
-			ranges = append(ranges, goruntime.Range{Start: f.Stub, End: f.Stub + slotSize})
+			ranges = append(ranges, goruntime.Range{Start: slotOf(f.Stub), End: slotOf(f.Stub) + slotSize})
 		}
 		if d := t.e.reg.redirect(f.Entry); d.Thunk != 0 && t.reg.redirect(f.Entry) == nil {
 			ranges = append(ranges, goruntime.Range{Start: d.Thunk, End: d.Thunk + slotSize})

@@ -46,17 +46,19 @@ func drain(pid int, threads []proc.Thread) {
 				break
 			}
 		}
-		for range 8 { // the two signals, and a few that arrive meanwhile
-			if !pendingFromUs(tid) || takeSignal(pid, tid) != nil {
+		for range 8 { // the signals, a group stop, and a few that arrive meanwhile
+			if !pendingTrap(tid) || takeSignal(pid, tid) != nil {
 				break
 			}
 		}
 	}
 }
 
-// pendingFromUs tells whether a SIGTRAP or SIGSTOP sent by this process is
-// pending for the stopped thread.
-func pendingFromUs(tid int) bool {
+// pendingTrap tells whether a SIGTRAP or SIGSTOP sent by this process is pending
+// for the stopped thread, or the SIGTRAP of a breakpoint that it has run into:
+// a group stop comes first, and one begins when Delve finds a SIGSTOP of its
+// own late and passes it on.
+func pendingTrap(tid int) bool {
 	const shared = 1 // PTRACE_PEEKSIGINFO_SHARED
 	for _, flags := range []uint32{0, shared} {
 		var infos [32]siginfo
@@ -71,7 +73,7 @@ func pendingFromUs(tid int) bool {
 			return false
 		}
 		for _, info := range infos[:n] {
-			if info.fromUs() && (info.signo == int32(unix.SIGTRAP) || info.signo == int32(unix.SIGSTOP) && flags == 0) {
+			if info.fromUs() && (info.signo == int32(unix.SIGTRAP) || info.signo == int32(unix.SIGSTOP) && flags == 0) || info.breakpoint() {
 				return true
 			}
 		}
@@ -99,7 +101,31 @@ func takeSignal(pid, tid int) error {
 	if _, err := waitStop(pid, tid); err != nil {
 		return err
 	}
-	return setSignalMask(tid, mask)
+	if err := setSignalMask(tid, mask); err != nil {
+		return err
+	}
+	if info, err := stopInfo(tid); err == nil && info.breakpoint() {
+		return stepBack(tid)
+	}
+	return nil
+}
+
+// breakpoint tells whether the signal comes from an int3 instruction: the
+// kernel sends no other SIGTRAP with this code on amd64.
+func (i *siginfo) breakpoint() bool {
+	const siKernel = 0x80
+	return i.signo == int32(unix.SIGTRAP) && i.code == siKernel
+}
+
+// stepBack lets a thread that has run an int3 run it again, or what is there
+// by then: the hit is found anew, and is none if the breakpoint is gone.
+func stepBack(tid int) error {
+	var regs unix.PtraceRegs
+	if err := unix.PtraceGetRegs(tid, &regs); err != nil {
+		return err
+	}
+	regs.Rip--
+	return unix.PtraceSetRegs(tid, &regs)
 }
 
 // interruptible tells whether the stopped thread is where a signal stops it:
@@ -107,8 +133,11 @@ func takeSignal(pid, tid int) error {
 // kernel still has a result to store into them.
 func interruptible(tid int) bool {
 	info, err := stopInfo(tid)
+	if err == unix.EINVAL {
+		return true // stopped by job control, see signal delivery in ptrace(2)
+	}
 	if err != nil {
-		return false // stopped by job control, or gone
+		return false // gone
 	}
 	// A stop that is no signal's has SIGTRAP in the low byte of the code, see
 	// ptrace(2), PTRACE_GETSIGINFO.

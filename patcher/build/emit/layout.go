@@ -23,7 +23,7 @@ const imageStart = pageSize
 // segStart returns the address of a segment that was laid.
 func (b *builder) segStart(seg segment) uint64 { return b.starts[seg] }
 
-// owns makes the pieces of all owned parts of New in a segment.
+// ownPieces makes the pieces of all owned parts of New in a segment.
 func (b *builder) ownPieces(seg segment) pieces {
 	var ps pieces
 	for _, s := range merge(b.spans[seg]) {
