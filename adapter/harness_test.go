@@ -335,17 +335,6 @@ func (c *client) disconnect(terminate bool) {
 	c.must(c.Disconnect(c.ctx, terminate))
 }
 
-// total returns the last total that a target has printed.
-func total(c *child) int {
-	n := 0
-	for line := range strings.Lines(c.out.String()) {
-		if s, ok := strings.CutPrefix(line, "total "); ok {
-			n, _ = strconv.Atoi(strings.TrimSpace(s))
-		}
-	}
-	return n
-}
-
 // mustGoOn fails the test unless the target lives, untraced, and counts on.
 func mustGoOn(t testing.TB, target *child) {
 	t.Helper()

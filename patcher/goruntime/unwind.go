@@ -85,8 +85,6 @@ func (b *bitmap) live(addr uint64, mayBeType bool) bool {
 
 func (b *bitmap) bit(i uint64) bool { return i < b.n && b.bits[i/8]>>(i%8)&1 != 0 }
 
-func (b *bitmap) holds(addr uint64) bool { return addr >= b.start && (addr-b.start)/8 < b.n }
-
 // maxFrameWords bounds a stack map: no frame has more words.
 const maxFrameWords = 1 << 27
 
