@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/darn-dev/darn/patcher"
+	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/internal/targettest"
 )
 
@@ -45,7 +47,7 @@ func TestTargets(t *testing.T) {
 				t.Fatalf("go build: %v\n%s", err, out)
 			}
 			m := s.module(t, "edit", edit{
-				"return n * price", "return n*price - 30",
+				`return "a " + t.label()`, `return "one " + t.label()`,
 				`"hello %s", name)`, `"welcome %v", map[string]int{name: c.n[name]})`,
 			})
 			target := s.start(t, "GOGC=1")
@@ -53,7 +55,7 @@ func TestTargets(t *testing.T) {
 			p := load(t, e, m)
 			activate(t, e, p)
 			for range 20 {
-				expect(t, target, "/total", "270")
+				expect(t, target, "/describe", "one pen")
 			}
 			expect(t, target, "/gc", "collected")
 			expect(t, target, "/greet?name=eve", "welcome map[eve:1]")
@@ -63,9 +65,31 @@ func TestTargets(t *testing.T) {
 				_, err := e.Unload(t.Context(), p.ID)
 				return err == nil
 			})
-			expect(t, target, "/total", "300")
+			expect(t, target, "/describe", "a pen")
 			detach()
 			target.MustLive()
 		})
 	}
+}
+
+// A leaf function with a frame of its own and no check of the stack has a
+// prologue of four bytes: a debugger that stops in it, or steps into it, would
+// put its breakpoint into the jump.
+func TestAPrologueThatEndsInsideTheJumpIsRefused(t *testing.T) {
+	s := newShop(t, "-gcflags=all=-N -l")
+	m := s.module(t, "discount", discount)
+	target := s.start(t)
+	e, detach := attach(t, target)
+	p := load(t, e, m)
+	before := snapshot(t, target.Pid())
+	_, _, err := e.Activate(t.Context(), p.ID, patcher.ActivateOptions{})
+	if finding.CodeOf(err) != finding.BreakpointAtEntry || !strings.Contains(err.Error(), "the function main.total lies at") {
+		t.Errorf("activate says %v", err)
+	}
+	if d := before.diff(snapshot(t, target.Pid())); d != "" {
+		t.Errorf("the process is not as it was:\n%s", d)
+	}
+	expect(t, target, "/total", "300")
+	unload(t, e, p)
+	detach()
 }
