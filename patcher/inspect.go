@@ -201,7 +201,7 @@ func (e *Engine) checkLines(plan *redirect.Plan) error {
 		return nil // no Go code: no lines either
 	}
 	from := uint64(1)
-	if _, padded := padByte(&redirectRecord{Entry: plan.Entry, Offset: plan.Offset, Old: plan.Old, Encoding: plan.Encoding}); padded {
+	if _, padded := padByte(newRedirect(plan)); padded {
 		from = 2
 	}
 	for i := from; i < redirect.JumpSize; i++ {

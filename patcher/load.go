@@ -134,10 +134,7 @@ func (t *transition) addPatch(p *patchRecord, c *checked) ([]piece, error) {
 		p.Functions = append(p.Functions, f)
 		d := t.reg.redirect(lf.Entry)
 		if d == nil {
-			d = &redirectRecord{
-				Entry: lf.Entry, Encoding: plan.Encoding, Offset: plan.Offset,
-				Span: plan.Span, Single: plan.Single, Old: plan.Old, Now: plan.Old,
-			}
+			d = newRedirect(plan)
 			t.reg.Redirects = append(t.reg.Redirects, d)
 			if d.Encoding != redirect.DirectEncoding {
 				slots = append(slots, slot{&d.Thunk, anyQuarter})

@@ -94,6 +94,14 @@ func (d *redirectRecord) inside() goruntime.Range {
 	return goruntime.Range{Start: d.at() + 1, End: d.at() + uint64(d.Span)}
 }
 
+// newRedirect records a plan that is not carried out yet.
+func newRedirect(p *redirect.Plan) *redirectRecord {
+	return &redirectRecord{
+		Entry: p.Entry, Encoding: p.Encoding, Offset: p.Offset,
+		Span: p.Span, Single: p.Single, Old: p.Old, Now: p.Old,
+	}
+}
+
 // jump returns the bytes for the entry that lead to to.
 func (d *redirectRecord) jump(to uint64) ([]byte, error) {
 	return (&redirect.Plan{Entry: d.Entry, Offset: d.Offset}).Jump(to)
