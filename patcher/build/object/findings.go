@@ -44,6 +44,12 @@ func (c *comparer) compareType(name string, old, now namedType) {
 			"the type's field names or tags changed: the program keeps the old ones, which reflection (encoding/json, fmt) goes by",
 			"restart the program if that matters")
 	}
+	if x.iface && y.iface && !maps.Equal(x.methods, y.methods) {
+		report(finding.MethodSetChanged, finding.Error,
+			"the interface's methods changed"+methodsChanged(x, y)+": values of it that live in the program have method tables of the old ones, in their order",
+			"declare a new interface and use it in changed code, or restart the program")
+		return
+	}
 	for _, m := range slices.Sorted(maps.Keys(y.methods)) {
 		switch typ, ok := x.methods[m]; {
 		case !ok:
@@ -60,6 +66,25 @@ func (c *comparer) compareType(name string, old, now namedType) {
 				"restart the program if that matters")
 		}
 	}
+}
+
+// methodsChanged lists in words how the methods of y differ from those of x.
+func methodsChanged(x, y descriptor) string {
+	var words strings.Builder
+	for _, m := range slices.Sorted(maps.Keys(y.methods)) {
+		switch typ, ok := x.methods[m]; {
+		case !ok:
+			fmt.Fprintf(&words, ", %s is new", m)
+		case typ != y.methods[m]:
+			fmt.Fprintf(&words, ", %s has another signature", m)
+		}
+	}
+	for _, m := range slices.Sorted(maps.Keys(x.methods)) {
+		if _, ok := y.methods[m]; !ok {
+			fmt.Fprintf(&words, ", %s is gone", m)
+		}
+	}
+	return words.String()
 }
 
 func (c *comparer) compareVariable(name string) {

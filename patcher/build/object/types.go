@@ -70,6 +70,7 @@ func (o *Object) nameAt(off uint32) (string, bool) {
 
 // descriptor is what Compare needs of a type descriptor beyond its head.
 type descriptor struct {
+	iface   bool
 	fields  string            // names, tags and order of a struct's fields
 	methods map[string]string // an interface's, or of a pointer to the type; name -> type, "" if pruned
 }
@@ -119,6 +120,7 @@ func (o *Object) describe(address uint64, name string) (d descriptor, ok bool) {
 	}
 	switch t.Kind {
 	case kindInterface:
+		d.iface = true
 		o.eachEntry(p, interfaceList, interfaceEntry, func(e []byte, _ Place) { method(le.Uint32(e), le.Uint32(e[4:])) })
 		return d, true
 	case kindStruct:
