@@ -56,7 +56,7 @@ type Arena struct {
 	mu       sync.Mutex
 	fd       uint64                    // the target's descriptor of the memfd
 	file     int                       // Darn's own; -1 while there is none
-	inode    uint64                    // of the memfd
+	id       fileID                    // of the memfd
 	mem      []byte                    // Darn's mapping of all of it; nil while there is none
 	switches [switchesSize / 64]uint64 // set bits are taken
 	taken    []Range                   // of the pool, sorted, not adjacent to be merged

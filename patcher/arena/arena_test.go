@@ -352,6 +352,27 @@ func TestForgedRegistryIsRefused(t *testing.T) {
 	mustSay(t, err, "the registry in the target's arena is damaged", string(finding.UnsupportedTarget))
 }
 
+// Inode numbers of memfds begin where those of devices do: /dev/null, a
+// program's standard input as often as not, may have the same.
+func TestAFileOfTheSameInodeNumberIsNotTheArena(t *testing.T) {
+	target := start(t, "cthreads.c", "ready")
+	p := attach(t, target)
+	a, err := Plan(p, text(t, p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	halt(t, p, a.Reserve)
+	var null unix.Stat_t
+	if err := unix.Stat("/dev/null", &null); err != nil {
+		t.Fatal(err)
+	}
+	other := &Arena{p: p, id: fileID{a.id.device, null.Ino}} // fd 0
+	if err := other.checkDescriptor(); finding.CodeOf(err) != finding.UnsupportedTarget {
+		t.Errorf("standard input is taken for the arena: %v", err)
+	}
+	halt(t, p, a.Release)
+}
+
 func TestClosedDescriptorIsNoticed(t *testing.T) {
 	target := start(t, "cthreads.c", "ready")
 	p := attach(t, target)

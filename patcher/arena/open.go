@@ -40,7 +40,7 @@ func locate(p *process.Process, maps []process.Mapping) (*Arena, error) {
 		if m.Perms != "r--s" || m.Offset != switchesAt || m.Path != file && m.Path != file+" (deleted)" {
 			continue
 		}
-		a := &Arena{p: p, base: m.Start - switchesAt, inode: m.Inode, file: -1}
+		a := &Arena{p: p, base: m.Start - switchesAt, id: fileID{m.Device, m.Inode}, file: -1}
 		fds, err := os.ReadDir("/proc/" + strconv.Itoa(p.Pid()) + "/fd")
 		if err != nil {
 			return nil, err
@@ -63,7 +63,7 @@ func locate(p *process.Process, maps []process.Mapping) (*Arena, error) {
 // adopt maps the file, if it is what it must be. The target's owner, who is
 // nobody to trust, may have made it.
 func (a *Arena) adopt() error {
-	inode := a.inode
+	id := a.id
 	if err := a.open(); err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (a *Arena) adopt() error {
 	}
 	got, err := unix.FcntlInt(uintptr(a.file), unix.F_GET_SEALS, 0)
 	switch {
-	case st.Ino != inode:
+	case identify(&st) != id:
 		return unusable(a.p, "its descriptor is another file")
 	case fs.Type != unix.TMPFS_MAGIC:
 		// On huge pages a touch of the mapping can fail, which ends Darn.

@@ -118,6 +118,17 @@ func (a *Arena) refused(h *process.Halt, what string, err error) error {
 		"see whether a limit (ulimit -v, a cgroup), a seccomp filter or the security module (sysctl vm.memfd_noexec, SELinux execmem) forbids it")
 }
 
+// fileID tells a file from all others: memfds have small inode numbers, as
+// /dev/null has.
+type fileID struct {
+	device string // major:minor, as in /proc/PID/maps
+	inode  uint64
+}
+
+func identify(st *unix.Stat_t) fileID {
+	return fileID{fmt.Sprintf("%02x:%02x", unix.Major(st.Dev), unix.Minor(st.Dev)), st.Ino}
+}
+
 // open opens the memfd that is the target's descriptor a.fd.
 func (a *Arena) open() error {
 	path := "/proc/" + strconv.Itoa(a.p.Pid()) + "/fd/" + strconv.FormatUint(a.fd, 10)
@@ -130,7 +141,7 @@ func (a *Arena) open() error {
 		unix.Close(file)
 		return err
 	}
-	a.file, a.inode = file, st.Ino
+	a.file, a.id = file, identify(&st)
 	return nil
 }
 
@@ -163,7 +174,7 @@ func (a *Arena) mapFile(h *process.Halt, addr, n uint64, prot, flags int) error 
 func (a *Arena) checkDescriptor() error {
 	var st unix.Stat_t
 	err := unix.Stat("/proc/"+strconv.Itoa(a.p.Pid())+"/fd/"+strconv.FormatUint(a.fd, 10), &st)
-	if err == nil && st.Ino == a.inode {
+	if err == nil && identify(&st) == a.id {
 		return nil
 	}
 	return finding.Refuse(finding.UnsupportedTarget,
