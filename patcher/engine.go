@@ -80,7 +80,7 @@ func (e *Engine) open() error {
 	if e.target, err = link.NewTarget(e.exe, e.p, e.p.LoadBias()); err != nil {
 		return err
 	}
-	e.target.FindItab, e.rt.Symbols = e.rt.Itab, e.exe
+	e.target.FindItab, e.target.FindModule, e.rt.Symbols = e.rt.Itab, e.findModule, e.exe
 	return e.takeOver()
 }
 

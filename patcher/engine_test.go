@@ -60,8 +60,19 @@ func newShop(t testing.TB, flags ...string) *shop {
 // edit is a change of source: each pair replaces its first by its second.
 type edit []string
 
-// module builds a module of an edit of the shop's source.
-func (s *shop) module(t testing.TB, name string, e edit) string {
+// module builds a module of an edit of the shop's source, to be loaded after
+// others.
+func (s *shop) module(t testing.TB, name string, e edit, after ...string) string {
+	t.Helper()
+	out, err := s.build(t, name, e, after...)
+	if err != nil {
+		t.Fatalf("building %s: %v", name, err)
+	}
+	return out
+}
+
+// build tries to build a module.
+func (s *shop) build(t testing.TB, name string, e edit, after ...string) (path string, err error) {
 	t.Helper()
 	main := filepath.Join(s.dir, "main.go")
 	old, err := os.ReadFile(filepath.Join(s.base, "main.go"))
@@ -77,11 +88,8 @@ func (s *shop) module(t testing.TB, name string, e edit) string {
 		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), name+".so")
-	_, err = build.Build(t.Context(), build.Options{Dir: s.dir, Base: s.base, Target: s.exe, Output: out})
-	if err != nil {
-		t.Fatalf("building %s: %v", name, err)
-	}
-	return out
+	_, err = build.Build(t.Context(), build.Options{Dir: s.dir, Base: s.base, Target: s.exe, Output: out, After: after})
+	return out, err
 }
 
 func (s *shop) start(t testing.TB, env ...string) *targettest.Target {

@@ -55,7 +55,7 @@ func (e *Engine) checkUnplaced(ctx context.Context, m *module.Module, path strin
 		}
 		defer a.Close()
 	}
-	base, err := a.Alloc(moduleSize(m))
+	base, err := a.Alloc(moduleSize(m), e.above(m))
 	if err != nil {
 		return nil, err
 	}

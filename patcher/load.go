@@ -90,7 +90,7 @@ func (t *transition) load(ctx context.Context, m *module.Module, path string, fr
 	e := t.e
 	t.reg.Sequence++
 	size := moduleSize(m)
-	base, err := e.arena.Alloc(size)
+	base, err := e.arena.Alloc(size, e.above(m))
 	if err != nil {
 		return err
 	}
@@ -100,6 +100,9 @@ func (t *transition) load(ctx context.Context, m *module.Module, path string, fr
 		return err
 	}
 	p := &patchRecord{ID: t.id, Name: m.Manifest.Name, Path: path, Module: m.ID(), Base: base, Size: size, Findings: m.Manifest.Findings}
+	for _, x := range m.Manifest.Requires {
+		p.Requires = append(p.Requires, x.ID)
+	}
 	if p.Switch, err = e.arena.NewSwitch(); err != nil {
 		return err
 	}

@@ -45,6 +45,9 @@ type patchRecord struct {
 	Functions []*functionRecord       `json:"functions"`
 	Go        *goruntime.Registration `json:"go,omitempty"`
 	Findings  []finding.Finding       `json:"findings,omitempty"`
+	// Requires are the modules (their sha256) that it shares things with, which
+	// have to stay as long as it.
+	Requires []string `json:"requires,omitempty"`
 }
 
 // functionRecord is one replaced function of a patch.

@@ -110,7 +110,7 @@ func (t *transition) takeData(pieces *[]piece) goruntime.Alloc {
 // addBlock sets aside a block of at least size bytes.
 func (t *transition) addBlock(size uint64) (block, error) {
 	size = (size + blockSize - 1) / blockSize * blockSize
-	addr, err := t.e.arena.Alloc(size)
+	addr, err := t.e.arena.Alloc(size, 0)
 	if err != nil {
 		return block{}, err
 	}

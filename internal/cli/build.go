@@ -6,7 +6,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/darn-dev/darn/patcher"
 	"github.com/darn-dev/darn/patcher/build"
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/module"
 )
 
 func (a *app) buildCommand() *cobra.Command {
@@ -22,7 +25,11 @@ functions that the edit changed.
 The program is an executable (--target) or a process (--pid). "As it was" is
 the git revision or the folder named by --base; without it, the revision in the
 program's build information, or else HEAD. "As it is now" is the working tree,
-with --overlay as "go build" has it.`,
+with --overlay as "go build" has it.
+
+Patches that the process has loaded already stay what they are: the variables
+and types that they added to the program are shared, with the values they have.
+With --pid those patches are found by themselves; --after names their modules.`,
 		Args: args(cobra.MaximumNArgs(1)),
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			pid := cmd.Flags().Changed("pid")
@@ -38,6 +45,13 @@ with --overlay as "go build" has it.`,
 			if len(args) > 0 {
 				o.Package = args[0]
 			}
+			var lost []finding.Finding
+			if o.Pid != 0 && !cmd.Flags().Changed("after") {
+				var err error
+				if o.After, lost, err = loadedModules(o.Pid); err != nil {
+					return err
+				}
+			}
 			show, wipe := progress(a.stderr)
 			o.Progress = show
 			result, err := build.Build(cmd.Context(), o)
@@ -45,6 +59,7 @@ with --overlay as "go build" has it.`,
 			if err != nil {
 				return err
 			}
+			result.Findings = append(lost, result.Findings...)
 			return a.printBuild(result)
 		},
 	}
@@ -53,8 +68,30 @@ with --overlay as "go build" has it.`,
 	f.StringVar(&o.Base, "base", "", "git `revision or folder` with the source that the program was built from")
 	f.StringVar(&o.Target, "target", "", "the program's `executable`")
 	f.IntVarP(&o.Pid, "pid", "p", 0, "`id` of the process")
+	f.StringArrayVar(&o.After, "after", nil, "`module` that is loaded before this one; repeat it in the order of loading")
 	f.StringVar(&o.Overlay, "overlay", "", "JSON `file` that replaces source files, as for go build")
 	return a.jsonFlag(cmd)
+}
+
+// loadedModules returns the paths of the modules that a process has loaded, and
+// warns of those that are not there any more.
+func loadedModules(pid int) (paths []string, lost []finding.Finding, err error) {
+	loaded, err := patcher.LoadedModules(pid)
+	for _, l := range loaded {
+		m, err := module.Open(l.Path)
+		if err == nil && m.ID() == l.Hash {
+			paths = append(paths, l.Path)
+			continue
+		}
+		why := "which has changed since"
+		if err != nil {
+			why = "which can't be read: " + err.Error()
+		}
+		lost = append(lost, finding.Finding{Code: finding.NotLoaded, Severity: finding.Warning,
+			Message: fmt.Sprintf("patch %s was loaded from %s, %s: what it added to the program is not shared, the new module has variables and types of its own", l.ID, l.Path, why),
+			Advice:  "put that module back, or give its path with --after, if the edit uses what it added"})
+	}
+	return paths, lost, err
 }
 
 func (a *app) printBuild(r *build.Result) error {
@@ -62,7 +99,11 @@ func (a *app) printBuild(r *build.Result) error {
 		return a.printJSON(r)
 	}
 	a.printFindings(r.Findings)
-	fmt.Fprintf(a.stdout, "%s: patch %s against %s\nreplaces %s:\n", r.Path, r.Name, r.Base, count(len(r.Functions), "function", "functions"))
+	after := ""
+	if len(r.Requires) > 0 {
+		after = "shares what " + strings.Join(r.Requires, ", ") + " added, and is to be loaded after that\n"
+	}
+	fmt.Fprintf(a.stdout, "%s: patch %s against %s\n%sreplaces %s:\n", r.Path, r.Name, r.Base, after, count(len(r.Functions), "function", "functions"))
 	for _, f := range r.Functions {
 		fmt.Fprintln(a.stdout, strings.TrimRight(fmt.Sprintf("  %s  %s  %s", f.Name, f.Source, f.Why), " "))
 	}

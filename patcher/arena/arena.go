@@ -49,7 +49,8 @@ const (
 // Arena is Darn's memory in a target. Its methods may be called from several
 // goroutines.
 type Arena struct {
-	p    *process.Process
+	p    *process.Process // nil under Peek
+	pid  int
 	base uint64
 	size uint64
 
@@ -94,22 +95,25 @@ func (a *Arena) close() error {
 var errClosed = errors.New("the arena is not mapped")
 
 // Alloc sets aside size bytes, rounded up to pages, zeroed and not accessible in
-// the target yet, and returns their address. It's refused with out-of-range if
-// there is no such room left.
-func (a *Arena) Alloc(size uint64) (addr uint64, err error) {
+// the target yet, and returns their address, which is not below above. It's
+// refused with out-of-range if there is no such room left.
+func (a *Arena) Alloc(size, above uint64) (addr uint64, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if size = roundUp(size); size == 0 || size > a.size {
 		return 0, a.full(size)
 	}
-	addr = a.base + poolAt
+	addr = max(a.base+poolAt, roundUp(above))
 	for _, r := range a.taken {
-		if r.Start-addr >= size {
+		if r.End <= addr {
+			continue
+		}
+		if r.Start >= addr && r.Start-addr >= size {
 			break
 		}
 		addr = r.End
 	}
-	if a.base+a.size-addr < size {
+	if end := a.base + a.size; addr > end || end-addr < size {
 		return 0, a.full(size)
 	}
 	if a.mem != nil {

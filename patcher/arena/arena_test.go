@@ -22,7 +22,7 @@ func TestReleaseLeavesMapsAndDescriptorsAsBefore(t *testing.T) {
 	p := attach(t, target)
 	mapsBefore, fdsBefore := maps(t, p), descriptors(t, p.Pid())
 	a := reserve(t, p)
-	addr, err := a.Alloc(10 * pageSize)
+	addr, err := a.Alloc(10*pageSize, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestNothingIsWritableAndExecutable(t *testing.T) {
 	target := start(t, "cthreads.c", "ready")
 	p := attach(t, target)
 	a := reserve(t, p)
-	addr, err := a.Alloc(4 * pageSize)
+	addr, err := a.Alloc(4*pageSize, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestTargetExecutesWhatIsMapped(t *testing.T) {
 	target := start(t, "cthreads.c", "ready")
 	p := attach(t, target)
 	a := reserve(t, p)
-	code, err := a.Alloc(2 * pageSize)
+	code, err := a.Alloc(2*pageSize, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func TestViewIsSeenByTheRunningTarget(t *testing.T) {
 	target := start(t, "cthreads.c", "ready")
 	p := attach(t, target)
 	a := reserve(t, p)
-	addr, err := a.Alloc(100)
+	addr, err := a.Alloc(100, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +195,7 @@ func TestUnmapGivesMemoryBack(t *testing.T) {
 	p := attach(t, target)
 	a := reserve(t, p)
 	const n = 8 << 20
-	addr, err := a.Alloc(n)
+	addr, err := a.Alloc(n, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,7 +271,7 @@ func TestSecondDarnFindsEverything(t *testing.T) {
 	if state, err := a.Load(); state != nil || err != nil {
 		t.Errorf("a new arena holds %q, %v", state, err)
 	}
-	addr, err := a.Alloc(3 * pageSize)
+	addr, err := a.Alloc(3*pageSize, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +307,7 @@ func TestSecondDarnFindsEverything(t *testing.T) {
 	if third, err := b.NewSwitch(); err != nil || third == on || third == off {
 		t.Errorf("a new switch is %#x, %v", third, err)
 	}
-	if more, err := b.Alloc(pageSize); err != nil || more < addr+3*pageSize {
+	if more, err := b.Alloc(pageSize, 0); err != nil || more < addr+3*pageSize {
 		t.Errorf("a new range is at %#x, %v; %#x is taken", more, err, addr)
 	}
 	halt(t, second, func(h *process.Halt) error { return b.Map(h, addr+pageSize, pageSize, unix.PROT_READ|unix.PROT_EXEC) })
@@ -366,7 +366,7 @@ func TestAFileOfTheSameInodeNumberIsNotTheArena(t *testing.T) {
 	if err := unix.Stat("/dev/null", &null); err != nil {
 		t.Fatal(err)
 	}
-	other := &Arena{p: p, id: fileID{a.id.device, null.Ino}} // fd 0
+	other := &Arena{pid: p.Pid(), id: fileID{a.id.device, null.Ino}} // fd 0
 	if err := other.checkDescriptor(); finding.CodeOf(err) != finding.UnsupportedTarget {
 		t.Errorf("standard input is taken for the arena: %v", err)
 	}
@@ -377,7 +377,7 @@ func TestClosedDescriptorIsNoticed(t *testing.T) {
 	target := start(t, "cthreads.c", "ready")
 	p := attach(t, target)
 	a := reserve(t, p)
-	addr, err := a.Alloc(pageSize)
+	addr, err := a.Alloc(pageSize, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,32 @@ func Open(p *process.Process) (*Arena, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := locate(p, maps)
+	a, err := open(p.Pid(), maps)
+	if err != nil {
+		return nil, err
+	}
+	a.p = p
+	return a, nil
+}
+
+// Peek returns the registry in the arena of a process that need not be traced,
+// and is not touched; nil if nothing was ever saved. It fails as Open does, and
+// if the process is not the caller's to look into.
+func Peek(pid int) ([]byte, error) {
+	maps, err := process.ReadMaps(pid)
+	if err != nil {
+		return nil, err
+	}
+	a, err := open(pid, maps)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	return a.Load()
+}
+
+func open(pid int, maps []process.Mapping) (*Arena, error) {
+	a, err := locate(pid, maps)
 	if err != nil {
 		return nil, err
 	}
@@ -34,14 +59,14 @@ func Open(p *process.Process) (*Arena, error) {
 
 // locate finds the switch page by its name and sharing, and the descriptor that
 // is the same file.
-func locate(p *process.Process, maps []process.Mapping) (*Arena, error) {
+func locate(pid int, maps []process.Mapping) (*Arena, error) {
 	const file = "/memfd:" + name
 	for _, m := range maps {
 		if m.Perms != "r--s" || m.Offset != switchesAt || m.Path != file && m.Path != file+" (deleted)" {
 			continue
 		}
-		a := &Arena{p: p, base: m.Start - switchesAt, id: fileID{m.Device, m.Inode}, file: -1}
-		fds, err := os.ReadDir("/proc/" + strconv.Itoa(p.Pid()) + "/fd")
+		a := &Arena{pid: pid, base: m.Start - switchesAt, id: fileID{m.Device, m.Inode}, file: -1}
+		fds, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/fd")
 		if err != nil {
 			return nil, err
 		}
@@ -55,7 +80,7 @@ func locate(p *process.Process, maps []process.Mapping) (*Arena, error) {
 				return a, nil
 			}
 		}
-		return nil, unusable(p, "its descriptor is closed")
+		return nil, unusable(pid, "its descriptor is closed")
 	}
 	return nil, ErrNone
 }
@@ -78,14 +103,14 @@ func (a *Arena) adopt() error {
 	got, err := unix.FcntlInt(uintptr(a.file), unix.F_GET_SEALS, 0)
 	switch {
 	case identify(&st) != id:
-		return unusable(a.p, "its descriptor is another file")
+		return unusable(a.pid, "its descriptor is another file")
 	case fs.Type != unix.TMPFS_MAGIC:
 		// On huge pages a touch of the mapping can fail, which ends Darn.
-		return unusable(a.p, "it is not in ordinary memory")
+		return unusable(a.pid, "it is not in ordinary memory")
 	case err != nil || got&(seals|unix.F_SEAL_WRITE|unix.F_SEAL_FUTURE_WRITE) != seals:
-		return unusable(a.p, "its memfd is not sealed as it must be")
+		return unusable(a.pid, "its memfd is not sealed as it must be")
 	case st.Size < leastSize || st.Size > usualSize || st.Size%pageSize != 0:
-		return unusable(a.p, fmt.Sprintf("its memfd has %d bytes", st.Size))
+		return unusable(a.pid, fmt.Sprintf("its memfd has %d bytes", st.Size))
 	}
 	a.size = uint64(st.Size)
 	if err := a.mapHere(); err != nil {
@@ -94,17 +119,17 @@ func (a *Arena) adopt() error {
 	header := a.mem[headerAt:]
 	switch {
 	case string(header[:8]) != magic:
-		return unusable(a.p, "its header is damaged")
+		return unusable(a.pid, "its header is damaged")
 	case binary.LittleEndian.Uint64(header[8:]) != version:
-		return unusable(a.p, fmt.Sprintf("it has version %d, this darn knows %d", binary.LittleEndian.Uint64(header[8:]), version))
+		return unusable(a.pid, fmt.Sprintf("it has version %d, this darn knows %d", binary.LittleEndian.Uint64(header[8:]), version))
 	case binary.LittleEndian.Uint64(header[16:]) != a.size:
-		return unusable(a.p, "its size is not what its header says")
+		return unusable(a.pid, "its size is not what its header says")
 	}
 	return nil
 }
 
-func unusable(p *process.Process, why string) error {
+func unusable(pid int, why string) error {
 	return finding.Refuse(finding.UnsupportedTarget,
-		fmt.Sprintf("process %d has an arena of Darn's that can't be used: %s", p.Pid(), why),
+		fmt.Sprintf("process %d has an arena of Darn's that can't be used: %s", pid, why),
 		"use the darn that made it, or restart the program")
 }

@@ -33,7 +33,7 @@ func Plan(p *process.Process, text Range) (*Arena, error) {
 			fmt.Sprintf("process %d has no free %d MiB of addresses above its text at %#x and within 2 GiB of it", p.Pid(), leastSize>>20, text.Start),
 			"the program, or what it loads, is mapped too densely to be patched")
 	}
-	return &Arena{p: p, base: base, size: size, file: -1}, nil
+	return &Arena{p: p, pid: p.Pid(), base: base, size: size, file: -1}, nil
 }
 
 // place finds the highest free room, of the usual size or, if there's none, of

@@ -48,7 +48,7 @@ func TestAllocDoesNotOverlap(t *testing.T) {
 	var got []Range
 	alloc := func(n uint64) Range {
 		t.Helper()
-		addr, err := a.Alloc(n)
+		addr, err := a.Alloc(n, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +76,7 @@ func TestAllocDoesNotOverlap(t *testing.T) {
 	if err := a.Claim(hole.Start, 1); err == nil {
 		t.Error("a range could be claimed twice")
 	}
-	_, err := a.Alloc(leastSize)
+	_, err := a.Alloc(leastSize, 0)
 	mustSay(t, err, "has no 65536 KiB left in one piece", string(finding.OutOfRange))
 }
 
@@ -112,5 +112,25 @@ func TestSwitchesRunOut(t *testing.T) {
 	a.FreeSwitch(a.base + 77)
 	if addr, err := a.NewSwitch(); err != nil || addr != a.base+77 {
 		t.Errorf("switch %#x: %v", addr, err)
+	}
+}
+
+func TestAllocKeepsAboveAnAddress(t *testing.T) {
+	const base = 1 << 32
+	a := &Arena{base: base, size: usualSize, file: -1}
+	alloc := func(size, above, want uint64) {
+		t.Helper()
+		if got, err := a.Alloc(size, above); err != nil || got != want {
+			t.Fatalf("%#x bytes above %#x: %#x, %v; want %#x", size, above, got, err, want)
+		}
+	}
+	pool := uint64(base + poolAt)
+	alloc(2*pageSize, 0, pool)
+	alloc(pageSize, pool+4*pageSize, pool+4*pageSize)
+	alloc(pageSize, 0, pool+2*pageSize) // the gap
+	alloc(2*pageSize, pool+3*pageSize, pool+5*pageSize)
+	alloc(pageSize, pool, pool+3*pageSize)
+	if _, err := a.Alloc(pageSize, base+usualSize); err == nil {
+		t.Error("there is room above the end")
 	}
 }

@@ -131,7 +131,7 @@ func identify(st *unix.Stat_t) fileID {
 
 // open opens the memfd that is the target's descriptor a.fd.
 func (a *Arena) open() error {
-	path := "/proc/" + strconv.Itoa(a.p.Pid()) + "/fd/" + strconv.FormatUint(a.fd, 10)
+	path := "/proc/" + strconv.Itoa(a.pid) + "/fd/" + strconv.FormatUint(a.fd, 10)
 	file, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: path, Err: err}
@@ -173,12 +173,12 @@ func (a *Arena) mapFile(h *process.Halt, addr, n uint64, prot, flags int) error 
 // a program may close all descriptors it does not know.
 func (a *Arena) checkDescriptor() error {
 	var st unix.Stat_t
-	err := unix.Stat("/proc/"+strconv.Itoa(a.p.Pid())+"/fd/"+strconv.FormatUint(a.fd, 10), &st)
+	err := unix.Stat("/proc/"+strconv.Itoa(a.pid)+"/fd/"+strconv.FormatUint(a.fd, 10), &st)
 	if err == nil && identify(&st) == a.id {
 		return nil
 	}
 	return finding.Refuse(finding.UnsupportedTarget,
-		fmt.Sprintf("process %d has closed descriptor %d, by which Darn's arena is mapped", a.p.Pid(), a.fd),
+		fmt.Sprintf("process %d has closed descriptor %d, by which Darn's arena is mapped", a.pid, a.fd),
 		"patches that are loaded can still be toggled and unloaded; restart the program to load others")
 }
 

@@ -65,6 +65,7 @@ type builder struct {
 	settings *settings
 	program  *program
 	base     *base
+	earlier  []*module.Module
 
 	baseObject, newObject     *object.Object
 	basePackages, newPackages map[string]string
@@ -104,6 +105,13 @@ func (b *builder) open(ctx context.Context) (err error) {
 	}
 	if b.target, err = exe.Open(path); err != nil {
 		return err
+	}
+	for _, path := range b.After {
+		m, err := module.Open(path)
+		if err != nil {
+			return err
+		}
+		b.earlier = append(b.earlier, m)
 	}
 	if b.settings, err = settingsOf(b.target.BuildInfo, isTest(b.target)); err != nil {
 		return err
@@ -273,7 +281,7 @@ func (b *builder) emit() (*module.Module, []finding.Finding, error) {
 		name = b.program.name
 	}
 	m, found, err := emit.Emit(emit.Input{
-		Base: b.baseObject, New: b.newObject, Diff: b.diff, Match: b.match, Exe: b.target,
+		Base: b.baseObject, New: b.newObject, Diff: b.diff, Match: b.match, Exe: b.target, Earlier: b.earlier,
 		Name: name, Description: b.Description,
 		Origin: module.Origin{Base: b.base.words, New: b.Dir, Builder: builderVersion()},
 	})
@@ -304,6 +312,9 @@ func refusal(d *object.Diff) error {
 
 func (b *builder) result(path string, m *module.Module, findings []finding.Finding) *Result {
 	r := &Result{Path: path, ID: m.ID(), Name: m.Manifest.Name, Base: b.base.words, Findings: append(b.base.findings, findings...)}
+	for _, x := range m.Manifest.Requires {
+		r.Requires = append(r.Requires, x.Name)
+	}
 	why := map[string]string{}
 	for _, c := range b.diff.Changed {
 		why[b.newObject.Symbols[c.New].Name] = c.Why

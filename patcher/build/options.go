@@ -28,6 +28,11 @@ type Options struct {
 	// Overlay is a JSON file as for "go build -overlay"; it applies to the new
 	// source only. "" is none.
 	Overlay string
+	// After are the paths of modules that are loaded into the program before
+	// this one, in that order: the variables and types that they added to it are
+	// shared, with the values they have, and the module can only be loaded after
+	// those whose it uses.
+	After []string
 	// Output is the path of the module to write; "" is NAME.so in the current
 	// directory, where NAME is the program's.
 	Output string
@@ -40,10 +45,13 @@ type Options struct {
 
 // Result is a module that was built.
 type Result struct {
-	Path      string            `json:"path"`
-	ID        string            `json:"id"`
-	Name      string            `json:"name"`
-	Base      string            `json:"base"` // in words
+	Path string `json:"path"`
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	Base string `json:"base"` // in words
+	// Requires names the patches whose variables or types the module shares: it
+	// can only be loaded after them.
+	Requires  []string          `json:"requires,omitempty"`
 	Functions []Function        `json:"functions"`
 	Findings  []finding.Finding `json:"findings,omitempty"`
 }

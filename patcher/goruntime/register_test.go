@@ -149,7 +149,7 @@ func startHost(t testing.TB) *host {
 func (s *host) alloc(h *process.Halt) Alloc {
 	return func(size uint64) (uint64, error) {
 		size = (size + 4095) &^ 4095
-		addr, err := s.arena.Alloc(size)
+		addr, err := s.arena.Alloc(size, 0)
 		if err != nil {
 			return 0, err
 		}
@@ -196,7 +196,7 @@ func (s *host) apply(h *process.Halt, writes []Write) error {
 // load maps and registers a module.
 func (s *host) load(m *module.Module) (*link.Image, *Registration) {
 	s.t.Helper()
-	base, err := s.arena.Alloc(m.End())
+	base, err := s.arena.Alloc(m.End(), 0)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -349,7 +349,7 @@ func TestRegisterIsUndone(t *testing.T) {
 	s := startHost(t)
 	before := s.state()
 	m := modules.list[0]
-	base, err := s.arena.Alloc(m.End())
+	base, err := s.arena.Alloc(m.End(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -385,7 +385,7 @@ func TestRegisterIsUndone(t *testing.T) {
 func TestRegisterRefuses(t *testing.T) {
 	s := startHost(t)
 	m := modules.list[0]
-	base, err := s.arena.Alloc(m.End())
+	base, err := s.arena.Alloc(m.End(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -471,7 +471,7 @@ func TestSoakOfModules(t *testing.T) {
 func BenchmarkRegister(b *testing.B) {
 	s := startHost(b)
 	m := modules.list[0]
-	base, err := s.arena.Alloc(m.End())
+	base, err := s.arena.Alloc(m.End(), 0)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -550,7 +550,7 @@ func TestTableOfItabsGrowsIntoOurMemoryAndBack(t *testing.T) {
 func TestRegisterNoticesAnItabMadeMeanwhile(t *testing.T) {
 	s := startHost(t)
 	m := modules.list[0]
-	base, err := s.arena.Alloc(m.End())
+	base, err := s.arena.Alloc(m.End(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

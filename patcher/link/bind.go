@@ -27,13 +27,14 @@ const (
 // the target lacks; type-layout-changed if a type or itab of the target is not
 // what the module was built with; text-mismatch if a function is not where the
 // module was built to replace it; out-of-range if base is too far from the
-// target. An error that is no Refusal is the target's (its memory can't be
+// target; not-loaded if a module that it requires is not. An error that is no Refusal is the target's (its memory can't be
 // read).
 func Bind(m *module.Module, t Target, base uint64) (*Image, error) {
 	b := &binder{m: m, t: t, types: t.Types(), text: t.Text()}
 	for _, step := range []func() error{
 		func() error { return b.place(base) },
 		b.index,
+		b.require,
 		b.relocate,
 		b.functions,
 		b.goParts,
@@ -57,8 +58,10 @@ type binder struct {
 	byName  map[string]int32 // index into m.Symbols, several: -1
 	typeOf  map[string]*module.TypeBinding
 	itabOf  map[string]*module.ItabBinding
-	bound   map[string]uint64 // addresses found so far of what the target has
-	publish map[string]bool   // itab bindings whose own copy is used
+	imports map[string]*module.Import
+	earlier map[string]required // by ID
+	bound   map[string]uint64   // addresses found so far of what the target has
+	publish map[string]bool     // itab bindings whose own copy is used
 }
 
 // place lays the segments out.
@@ -215,6 +218,8 @@ func (b *binder) address(name string) (uint64, error) {
 		addr, err = b.targetType(x)
 	} else if x := b.itabOf[name]; x != nil {
 		addr, err = b.itab(x)
+	} else if x := b.imports[name]; x != nil {
+		addr, err = b.imported(x.Module, x.Offset, x.Size)
 	} else if i, ok := b.byName[name]; ok && i < 0 {
 		return 0, malformed("it has several symbols %q", name)
 	} else if ok && !b.m.Symbols[i].Undefined {

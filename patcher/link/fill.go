@@ -30,6 +30,18 @@ func (b *binder) fills(methods []module.MethodFill) error {
 	le := binary.LittleEndian
 	for i := range methods {
 		f := &methods[i]
+		if f.Module != "" {
+			w, err := b.fillImported(f)
+			if err == nil && seen[w.Addr] {
+				err = malformed("its method slot at %#x (%q) is there twice", w.Addr, f.Symbol)
+			}
+			if err != nil {
+				return err
+			}
+			seen[w.Addr] = true
+			b.image.Fills = append(b.image.Fills, w)
+			continue
+		}
 		slot := b.types.Start + uint64(f.Offset)
 		if f.Size != 4 && f.Size != 8 || slot%uint64(f.Size) != 0 || seen[slot] {
 			return malformed("its method slot at %#x (%d bytes, %q) is none", slot, f.Size, f.Symbol)

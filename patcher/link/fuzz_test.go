@@ -46,6 +46,8 @@ func (f *frozen) Itab(inter, typ uint64) (uint64, bool, error) {
 	return inter ^ typ, inter&8 == 0, nil
 }
 
+func (f *frozen) Module(id string) (Range, bool) { return f.types, id == "loaded" }
+
 // fuzzTarget has one type, "main.T" with hash 7, one interface, "main.I" with
 // hash 9, and their itab.
 func fuzzTarget() *frozen {
@@ -72,17 +74,21 @@ func fuzzModule() *module.Module {
 	return &module.Module{
 		Manifest: module.Manifest{
 			Functions: []module.Function{{Symbol: "main.f", New: "main.g", Offset: 6, Size: 16, Masked: []module.Field{{Offset: 1, Size: 4}}}},
+			Requires:  []module.Required{{ID: "loaded", Name: "earlier", Size: 0xf00, Text: 0x10}},
 			Go: &module.Go{
+				Imports:        []module.Import{{Symbol: "main.v", Module: "loaded", Offset: 0x10, Size: 8}},
 				ModuledataAddr: 0x5000, ModuledataSize: 0x200, TypesAddr: 0x3000, TextAddr: 0x1000,
 				Types: []module.TypeBinding{
 					{Symbol: "type:main.T", Offset: 0x100, Hash: 7, Kind: uint8(reflect.Struct), Size: 16, String: "main.T"},
 					{Symbol: "type:main.I", Offset: 0x200, Hash: 9, Kind: uint8(reflect.Interface), Size: 16, String: "main.I"},
+					{Symbol: "type:main.E", Module: "loaded", Offset: 0x100, Hash: 7, Kind: uint8(reflect.Struct), Size: 16, String: "main.E"},
 				},
 				Itabs: []module.ItabBinding{
 					{Symbol: "go:itab.T,I", HasStatic: true, Static: 0x800, Type: "type:main.T", Inter: "type:main.I", Hash: 7},
 					{Symbol: "go:itab.T,J", Type: "type:main.T", Inter: "type:own", Hash: 7, Own: "own"},
 				},
-				Methods: []module.MethodFill{{Offset: 0x800 + ITabFun, Size: 8, Symbol: "main.g"}, {Offset: 0x300, Size: 4, Symbol: "main.g"}},
+				Methods: []module.MethodFill{{Offset: 0x800 + ITabFun, Size: 8, Symbol: "main.g"}, {Offset: 0x300, Size: 4, Symbol: "main.g"},
+					{Module: "loaded", Offset: 0x304, Size: 4, Symbol: "main.g"}},
 			},
 		},
 		Segments: []module.Segment{
@@ -100,6 +106,8 @@ func fuzzModule() *module.Module {
 			{Name: "go:itab.T,J", Type: elf.STT_OBJECT, Undefined: true},
 			{Name: "runtime.tlsg", Type: elf.STT_TLS, Undefined: true},
 			{Name: "main.h", Type: elf.STT_FUNC, Undefined: true},
+			{Name: "main.v", Type: elf.STT_OBJECT, Undefined: true},
+			{Name: "type:main.E", Type: elf.STT_OBJECT, Undefined: true},
 		},
 		Relocs: []module.Reloc{
 			{Addr: 0x1001, Type: elf.R_X86_64_PC32, Symbol: 8, Addend: -4},
@@ -108,6 +116,8 @@ func fuzzModule() *module.Module {
 			{Addr: 0x3100 + ITabType, Type: elf.R_X86_64_64, Symbol: 3},
 			{Addr: 0x5200, Type: elf.R_X86_64_64, Symbol: 5},
 			{Addr: 0x5208, Type: elf.R_X86_64_64, Symbol: 6},
+			{Addr: 0x5210, Type: elf.R_X86_64_64, Symbol: 9},
+			{Addr: 0x5218, Type: elf.R_X86_64_64, Symbol: 10},
 			{Addr: 0x5ff8, Type: elf.R_X86_64_RELATIVE, Symbol: -1, Addend: 0x1000},
 		},
 	}
@@ -168,7 +178,7 @@ func FuzzBind(f *testing.F) {
 		}
 	}
 	target := fuzzTarget()
-	names := []string{"", "main.twice", "main.f", "runtime.unreachableMethod"}
+	names := []string{"", "main.twice", "main.f", "runtime.unreachableMethod", "loaded"}
 	for _, s := range fuzzModule().Symbols {
 		names = append(names, s.Name)
 	}

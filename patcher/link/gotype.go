@@ -17,6 +17,9 @@ const maxTypeString = 1 << 20
 // what is there is that type. Its structure was compared by the builder; this
 // tells whether it was compared with this target.
 func (b *binder) targetType(x *module.TypeBinding) (uint64, error) {
+	if x.Module != "" {
+		return b.importedType(x)
+	}
 	addr := b.types.Start + x.Offset
 	if x.Offset > math.MaxUint32 || !b.types.Holds(addr, TypeBytes) || len(x.String) > maxTypeString {
 		return 0, b.wrongType(x, "there is no type")

@@ -23,6 +23,9 @@ type ProcessTarget struct {
 	// FindItab looks a pair up in the runtime's table of itabs; set it before
 	// Bind (goruntime.Runtime.Itab does it). Without it no itab is dynamic.
 	FindItab func(inter, typ uint64) (addr uint64, ok bool, err error)
+	// FindModule tells where the loaded module with an ID is; set it before
+	// Bind. Without it no module is loaded.
+	FindModule func(id string) (r Range, ok bool)
 }
 
 // NewTarget makes a Target of the process that runs x, whose memory is mem and
@@ -85,6 +88,14 @@ func (t *ProcessTarget) Itab(inter, typ uint64) (uint64, bool, error) {
 		return 0, false, nil
 	}
 	return t.FindItab(inter, typ)
+}
+
+// Module implements Target.
+func (t *ProcessTarget) Module(id string) (Range, bool) {
+	if t.FindModule == nil {
+		return Range{}, false
+	}
+	return t.FindModule(id)
 }
 
 // refuse returns a Refusal about one symbol.

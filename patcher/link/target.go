@@ -21,6 +21,9 @@ type Target interface {
 	// Itab looks (inter, typ) up in the runtime's table of itabs. One that
 	// says "does not implement" counts as absent.
 	Itab(inter, typ uint64) (addr uint64, ok bool, err error)
+	// Module is the range of the loaded module with the ID; ok is false if it is
+	// not loaded.
+	Module(id string) (r Range, ok bool)
 }
 
 // Range is the addresses from Start up to, not including, End.

@@ -19,6 +19,17 @@ type Manifest struct {
 	Go          *Go               `json:"go,omitempty"`
 	Findings    []finding.Finding `json:"findings,omitempty"`
 	Origin      Origin            `json:"origin"`
+	// Requires are the modules that must be loaded before this one, since it
+	// shares what they added to the program.
+	Requires []Required `json:"requires,omitempty"`
+}
+
+// Required is a module that another one builds on.
+type Required struct {
+	ID   string `json:"id"` // sha256 of its file, hex: see Module.ID
+	Name string `json:"name"`
+	Size uint64 `json:"size"` // of its image, bytes
+	Text uint64 `json:"text"` // its Go.TextAddr
 }
 
 // Target identifies the one build that the module fits.
@@ -74,21 +85,44 @@ type Go struct {
 	// Methods are slots in the target's types and itabs that the target's
 	// linker pruned and that the module fills with real code.
 	Methods []MethodFill `json:"methodFills,omitempty"`
+	// Variables are the package-level variables that the module adds to the
+	// program: a later module that has them too shares them.
+	Variables []Variable `json:"variables,omitempty"`
+	// Imports are the variables of required modules that this one shares.
+	Imports []Import `json:"imports,omitempty"`
 	// InitPackages are packages new to the target whose initialisation the
 	// module runs itself on first entry, in order.
 	InitPackages []string `json:"initPackages,omitempty"`
 }
 
+// Variable is a variable that a module adds to the program.
+type Variable struct {
+	Symbol string `json:"symbol"` // in the module
+	Name   string `json:"name"`   // as the linker writes it: path/to/package.Name
+	// Type is a hash of the variable's type, deep: see object.VariableTypes.
+	Type string `json:"type"`
+}
+
+// Import ties an undefined symbol of the module to a variable of a required
+// one.
+type Import struct {
+	Symbol string `json:"symbol"`
+	Module string `json:"module"` // Required.ID
+	Offset uint64 `json:"offset"` // the variable's address in that module
+	Size   uint64 `json:"size"`   // bytes
+}
+
 // TypeBinding ties an undefined symbol of the module to a type descriptor of
-// the target. The builder has compared the whole structure; the linker checks
+// the target, or of a required module. The builder has compared the whole structure; the linker checks
 // the identity of what it finds.
 type TypeBinding struct {
-	Symbol  string `json:"symbol"` // as in the symbol table, "type:…"
-	Offset  uint64 `json:"offset"` // from the target's runtime.types
-	Hash    uint32 `json:"hash"`   // abi.Type.Hash
-	Kind    uint8  `json:"kind"`   // abi.Kind, flags masked off
-	Size    uint64 `json:"size"`   // abi.Type.Size_
-	String  string `json:"string"` // as reflect's Type.String
+	Symbol  string `json:"symbol"`           // as in the symbol table, "type:…"
+	Module  string `json:"module,omitempty"` // Required.ID; "": the target's own
+	Offset  uint64 `json:"offset"`           // from the target's runtime.types, or the address in the required module
+	Hash    uint32 `json:"hash"`             // abi.Type.Hash
+	Kind    uint8  `json:"kind"`             // abi.Kind, flags masked off
+	Size    uint64 `json:"size"`             // abi.Type.Size_
+	String  string `json:"string"`           // as reflect's Type.String
 	PkgPath string `json:"pkgPath,omitempty"`
 }
 
@@ -109,12 +143,18 @@ type ItabBinding struct {
 	Own string `json:"own,omitempty"`
 }
 
-// MethodFill is one slot of the target that led to runtime.unreachableMethod.
+// MethodFill is one slot of the target, or of a required module's types, that
+// led to runtime.unreachableMethod.
 type MethodFill struct {
-	// Offset of the slot from the target's runtime.types.
+	// Module is the Required.ID of the module that has the slot, "" for the
+	// target.
+	Module string `json:"module,omitempty"`
+	// Offset of the slot from the target's runtime.types, or its address in the
+	// required module.
 	Offset int64 `json:"offset"`
 	// Size is 8 for an itab's function pointer, 4 for a text offset
-	// (abi.Method's Ifn or Tfn, relative to the target's runtime.text).
+	// (abi.Method's Ifn or Tfn, relative to the runtime.text of the target or
+	// of the required module; that has no other slots).
 	Size int `json:"size"`
 	// Symbol in the module (or the target) that the slot must lead to.
 	Symbol string `json:"symbol"`

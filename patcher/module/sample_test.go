@@ -29,12 +29,16 @@ func sample() *Module {
 				SHA256: hex.EncodeToString(sum[:]), Masked: []Field{{1, 4}, {9, 4}},
 				Source: "/src/main.go:12", OldSource: "/src/main.go:11",
 			}},
+			Requires: []Required{{ID: earlierID, Name: "earlier", Size: 0x6000, Text: 0x1000}},
 			Go: &Go{
 				ModuledataAddr: 0x5000, ModuledataSize: 0x200, TypesAddr: 0x3000, TextAddr: 0x1000,
 				Types: []TypeBinding{{Symbol: "type:main.T", Offset: 0x40, Hash: 7, Kind: 25, Size: 16, String: "main.T", PkgPath: "main"}},
 				Itabs: []ItabBinding{{Symbol: "go:itab.main.T,main.I", HasStatic: true, Static: -64,
 					Type: "type:main.T", Inter: "type:main.I", Hash: 7, Own: "go:itab.own"}},
-				Methods:      []MethodFill{{Offset: 0x80, Size: 8, Symbol: "main.answer"}, {Offset: 0x90, Size: 4, Symbol: "main.other"}},
+				Methods: []MethodFill{{Offset: 0x80, Size: 8, Symbol: "main.answer"}, {Offset: 0x90, Size: 4, Symbol: "main.other"},
+					{Module: earlierID, Offset: 0x80, Size: 4, Symbol: "main.answer"}},
+				Variables:    []Variable{{Symbol: "go:itab.own", Name: "main.v", Type: "0f"}},
+				Imports:      []Import{{Symbol: "main.shared", Module: earlierID, Offset: 0x3000, Size: 8}},
 				InitPackages: []string{"encoding/json"},
 			},
 			Findings: []finding.Finding{{Code: finding.NeverReturns, Severity: finding.Warning, Function: "main.main", Message: "main.main never returns"}},
@@ -65,6 +69,9 @@ func sample() *Module {
 		},
 	}
 }
+
+// earlierID is the module that sample requires.
+var earlierID = strings.Repeat("0a", 32)
 
 // encoded returns what Write makes of m.
 func encoded(t testing.TB, m *Module) []byte {

@@ -184,7 +184,24 @@ func (m *Module) verifyManifest() error {
 			return err
 		}
 	}
-	return m.verifyGo(f.Go, names)
+	required, err := verifyRequires(f.Requires)
+	if err != nil {
+		return err
+	}
+	return m.verifyGo(f.Go, names, required)
+}
+
+// verifyRequires returns the IDs of the modules that are required, and "".
+func verifyRequires(list []Required) (map[string]bool, error) {
+	ids := map[string]bool{"": true}
+	for _, x := range list {
+		sum, err := hex.DecodeString(x.ID)
+		if err != nil || len(sum) != 32 || ids[x.ID] || !validName(x.Name) || x.Size == 0 || x.Size > MaxImage || x.Text > x.Size {
+			return nil, malformed("the module that it requires (%q, %q, %#x bytes, text at %#x) can't be one, or is there twice", x.ID, x.Name, x.Size, x.Text)
+		}
+		ids[x.ID] = true
+	}
+	return ids, nil
 }
 
 // entry is what the manifest may refer to by name.
@@ -228,7 +245,7 @@ func (m *Module) verifyFunction(x *Function, names map[string]entry) error {
 	return nil
 }
 
-func (m *Module) verifyGo(g *Go, names map[string]entry) error {
+func (m *Module) verifyGo(g *Go, names map[string]entry, required map[string]bool) error {
 	end := m.End()
 	switch {
 	case g.ModuledataSize == 0 || !m.holds(g.ModuledataAddr, g.ModuledataSize, elf.PF_W):
@@ -256,7 +273,7 @@ func (m *Module) verifyGo(g *Go, names map[string]entry) error {
 		if err := bind(t.Symbol); err != nil {
 			return err
 		}
-		if t.Offset > math.MaxUint32 || t.String == "" {
+		if t.Offset > math.MaxUint32 || t.String == "" || !required[t.Module] {
 			return malformed("the type binding of %q (offset %#x, %q) is malformed", t.Symbol, t.Offset, t.String)
 		}
 	}
@@ -273,12 +290,32 @@ func (m *Module) verifyGo(g *Go, names map[string]entry) error {
 			return malformed("the itab binding of %q has the offset %#x, farther than 4 GiB", t.Symbol, t.Static)
 		}
 	}
-	filled := make(map[int64]bool, len(g.Methods))
+	for _, x := range g.Imports {
+		if err := bind(x.Symbol); err != nil {
+			return err
+		}
+		if x.Module == "" || !required[x.Module] || x.Offset > MaxImage || x.Size == 0 || x.Size > MaxImage {
+			return malformed("the import of %q (%d bytes at %#x of %q) is malformed", x.Symbol, x.Size, x.Offset, x.Module)
+		}
+	}
+	shared := make(map[string]bool, len(g.Variables))
+	for _, v := range g.Variables {
+		if !own(v.Symbol) || !validName(v.Name) || shared[v.Name] {
+			return malformed("the variable %q (%q) is there twice, or the module does not define it", v.Name, v.Symbol)
+		}
+		shared[v.Name] = true
+	}
+	type slot struct {
+		module string
+		offset int64
+	}
+	filled := make(map[slot]bool, len(g.Methods))
 	for _, f := range g.Methods {
-		if f.Size != 4 && f.Size != 8 || !reachable(f.Offset) || filled[f.Offset] || !known(f.Symbol) {
+		at := slot{f.Module, f.Offset}
+		if f.Size != 4 && f.Size != 8 || !reachable(f.Offset) || filled[at] || !known(f.Symbol) || !required[f.Module] {
 			return malformed("the method slot at %#x (%d bytes, %q) is malformed", f.Offset, f.Size, f.Symbol)
 		}
-		filled[f.Offset] = true
+		filled[at] = true
 	}
 	return nil
 }

@@ -36,6 +36,16 @@ func (p *Process) Maps() ([]Mapping, error) {
 	return parseMaps(string(data))
 }
 
+// ReadMaps returns the mappings of a process that need not be traced, in the
+// order of their addresses.
+func ReadMaps(pid int) ([]Mapping, error) {
+	data, err := os.ReadFile(procPath(pid, "maps"))
+	if err != nil {
+		return nil, err
+	}
+	return parseMaps(string(data))
+}
+
 func parseMaps(data string) ([]Mapping, error) {
 	var maps []Mapping
 	for line := range strings.Lines(data) {

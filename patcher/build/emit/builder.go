@@ -21,8 +21,10 @@ type builder struct {
 	findings []finding.Finding
 
 	base, new *space
+	earlier   []*earlier
 	types     *types
-	lines     *lineTable // New's
+	varTypes  map[string]string // see variableTypes
+	lines     *lineTable        // New's
 	md        *moduledataLayout
 
 	changed map[int]int // new function -> base function whose entry leads to it
@@ -48,7 +50,7 @@ type builder struct {
 
 	shared  map[string]*piece // variables of the initialisation, by name
 	standIn map[int]uint64    // New's symbol -> where the shared variable is
-	filled  map[uint64]bool   // slots in the target
+	filled  map[slot]bool
 	// relocated are the target's pointers that are relocated when it starts.
 	relocated map[uint64]bool
 	wraps     map[int]dest // by function of New: what it wraps
@@ -103,7 +105,7 @@ func newBuilder(in *Input) (*builder, error) {
 	b := &builder{
 		Input: in, out: &module.Module{},
 		changed: map[int]int{}, owned: map[int]bool{}, have: map[span]bool{}, fixups: map[uint64]fixup{},
-		fresh: freshStart, symbols: map[string]int{}, defined: map[string]bool{}, thunks: map[dest]uint64{}, itabs: map[pair]dest{}, wraps: map[int]dest{}, constants: map[int]map[uint64]uint64{}, names: map[int]string{}, filled: map[uint64]bool{},
+		fresh: freshStart, symbols: map[string]int{}, defined: map[string]bool{}, thunks: map[dest]uint64{}, itabs: map[pair]dest{}, wraps: map[int]dest{}, constants: map[int]map[uint64]uint64{}, names: map[int]string{}, filled: map[slot]bool{},
 	}
 	var err error
 	if b.base, err = newSpace(in.Base); err != nil {

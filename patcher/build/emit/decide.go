@@ -138,6 +138,9 @@ func (b *builder) data(sym int, off int64) (dest, error) {
 		return own(lo + uint64(off)), b.ownData(segRodata, lo, lo+s.Size)
 	}
 	if !unstable(s.Name) {
+		if d, shared, err := b.share(sym); shared || err != nil {
+			return shift(d, off), err
+		}
 		switch old := b.Base.Named(s.Name); {
 		case len(old) == 1 && b.Base.Symbols[old[0]].Section != 0 && len(b.New.Named(s.Name)) == 1:
 			o := &b.Base.Symbols[old[0]]

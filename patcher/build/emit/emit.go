@@ -25,7 +25,10 @@ type Input struct {
 	Diff      *object.Diff    // of Base and New
 	Match     *object.Match   // of Base and Exe
 	Exe       *exe.Executable // the target's
-	Name      string          // the module's
+	// Earlier are modules for the same target that it has loaded before this
+	// one, in that order: the variables and types that they added are shared.
+	Earlier []*module.Module
+	Name    string // the module's
 	// Description is for people, as is Origin.
 	Description string
 	Origin      module.Origin

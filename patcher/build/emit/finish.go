@@ -32,8 +32,7 @@ func (b *builder) finish() error {
 	if err := b.writeManifest(); err != nil {
 		return err
 	}
-	b.writeSymbols()
-	return nil
+	return b.writeSymbols()
 }
 
 // writeSegments copies all pieces to where they belong.
@@ -181,8 +180,13 @@ func (b *builder) functionName(addr uint64) string {
 	return name
 }
 
-// writeSymbols adds the defined symbols.
-func (b *builder) writeSymbols() {
+// writeSymbols adds the defined symbols, and to the manifest the variables that
+// later modules may share.
+func (b *builder) writeSymbols() error {
+	types, err := b.variableTypes()
+	if err != nil {
+		return err
+	}
 	add := func(name string, typ elf.SymType, addr, size uint64) {
 		b.out.Symbols = append(b.out.Symbols, module.Symbol{Name: name, Type: typ, Addr: addr, Size: size, Local: true})
 	}
@@ -216,11 +220,16 @@ func (b *builder) writeSymbols() {
 			if _, has, ambiguous := b.Exe.Symbol(name); has || ambiguous {
 				name += "#new"
 			}
-			add(b.define(name), elf.STT_OBJECT, b.moved(lo), s.Size)
+			name = b.define(name)
+			add(name, elf.STT_OBJECT, b.moved(lo), s.Size)
+			if typ := types[s.Name]; typ != "" && b.addable(sym) && len(b.Base.Named(s.Name)) == 0 {
+				b.goPart().Variables = append(b.goPart().Variables, module.Variable{Symbol: name, Name: s.Name, Type: typ})
+			}
 		}
 	}
 	add(b.define("runtime.moduledata#new"), elf.STT_OBJECT, b.moduledata.addr, b.moduledata.size)
 	add(b.define("runtime.pclntab#new"), elf.STT_OBJECT, b.tables.piece.addr, b.tables.piece.size)
+	return nil
 }
 
 // writeManifest completes the manifest.

@@ -53,12 +53,8 @@ func (b *builder) fillTypes() error {
 			if !m.Reached() || old == nil {
 				continue
 			}
-			at, err := b.address(old.Addr)
+			at, raw, err := b.methodSlot(old.Addr)
 			if err != nil {
-				return err
-			}
-			var raw [16]byte
-			if err := b.Exe.ReadAt(raw[:], at); err != nil {
 				return err
 			}
 			for _, slot := range []struct {
@@ -68,7 +64,8 @@ func (b *builder) fillTypes() error {
 				if int32(binary.LittleEndian.Uint32(raw[slot.offset:])) != -1 || slot.fn == -1 || slot.fn == 0 {
 					continue
 				}
-				if err := b.fill(at+slot.offset, 4, slot.fn); err != nil {
+				fill := module.MethodFill{Offset: at.Offset + int64(slot.offset), Size: 4, Module: at.Module}
+				if err := b.fill(fill, slot.fn); err != nil {
 					return err
 				}
 			}
@@ -102,7 +99,12 @@ func (b *builder) fillItabs() error {
 			if r == nil || o == nil || b.Base.Symbols[o.Symbol].Name != unreachableMethod || b.New.Symbols[r.Symbol].Name == unreachableMethod {
 				continue
 			}
-			if err := b.fill(addr+off, 8, int64(b.new.addr(r.Target)-b.new.text)); err != nil {
+			old, err := b.unrelocated(addr + off)
+			if err != nil {
+				return err
+			}
+			fill := module.MethodFill{Offset: int64(addr + off - b.Exe.TypesStart), Size: 8, Old: old}
+			if err := b.fill(fill, int64(b.new.addr(r.Target)-b.new.text)); err != nil {
 				return err
 			}
 		}
@@ -113,13 +115,34 @@ func (b *builder) fillItabs() error {
 // unreachableMethod is where the linker lets dropped methods lead.
 const unreachableMethod = "runtime.unreachableMethod"
 
-// fill asks for a slot of the target to be filled with New's function at an
-// offset from its text.
-func (b *builder) fill(addr uint64, size int, fn int64) error {
-	if b.filled[addr] {
+// methodSlot returns where the target has an abi.Method of Base's or of an
+// earlier module's, as a fill says it, and what it holds.
+func (b *builder) methodSlot(base uint64) (at module.MethodFill, raw []byte, err error) {
+	const size = 16 // of abi.Method
+	if e := b.earlierAt(base); e != nil {
+		raw, ok := e.bytes(base, size)
+		if !ok {
+			return at, nil, fmt.Errorf("module %s has no method at %#x", e.m.Manifest.Name, base-e.lo)
+		}
+		return module.MethodFill{Module: b.require(e), Offset: int64(base - e.lo)}, raw, nil
+	}
+	addr, err := b.address(base)
+	if err != nil {
+		return at, nil, err
+	}
+	raw = make([]byte, size)
+	return module.MethodFill{Offset: int64(addr - b.Exe.TypesStart)}, raw, b.Exe.ReadAt(raw, addr)
+}
+
+// fill asks for a slot of the target, or of an earlier module, to be filled with
+// New's function at an offset from its text. The slot's symbol is still to be
+// decided.
+func (b *builder) fill(f module.MethodFill, fn int64) error {
+	at := slot{f.Module, f.Offset}
+	if b.filled[at] {
 		return nil
 	}
-	b.filled[addr] = true
+	b.filled[at] = true
 	p, _ := b.new.place(b.new.text + uint64(fn))
 	sym, ok := b.New.SymbolAt(p)
 	if !ok || !b.New.IsFunction(sym) {
@@ -129,22 +152,29 @@ func (b *builder) fill(addr uint64, size int, fn int64) error {
 	if err != nil {
 		return err
 	}
-	name := b.New.Symbols[sym].Name
-	if d.symbol >= 0 && b.out.Symbols[d.symbol].Name != name {
-		d = b.inModule(d, name)
+	f.Symbol = b.New.Symbols[sym].Name
+	// An earlier module's slot counts from its own text, below which the
+	// target's lies.
+	if d.symbol >= 0 && (b.out.Symbols[d.symbol].Name != f.Symbol || f.Module != "") {
+		d = b.inModule(d, f.Symbol)
 	}
 	if d.symbol < 0 {
-		name = b.functionName(d.addr)
+		f.Symbol = b.functionName(d.addr)
 	}
-	old, err := b.unrelocated(addr, size)
-	b.goPart().Methods = append(b.goPart().Methods, module.MethodFill{Offset: int64(addr - b.Exe.TypesStart), Size: size, Symbol: name, Old: old})
-	return err
+	b.goPart().Methods = append(b.goPart().Methods, f)
+	return nil
+}
+
+// slot is a slot that is to be filled: where MethodFill says.
+type slot struct {
+	module string
+	offset int64
 }
 
 // unrelocated returns what a pointer of the target holds if it holds the same
 // wherever the target runs although that is position independent, else 0.
-func (b *builder) unrelocated(addr uint64, size int) (uint64, error) {
-	if !b.Exe.PIE || size != 8 {
+func (b *builder) unrelocated(addr uint64) (uint64, error) {
+	if !b.Exe.PIE {
 		return 0, nil
 	}
 	if b.relocated == nil {

@@ -45,6 +45,12 @@ func newSpace(o *object.Object) (*space, error) {
 	return s, nil
 }
 
+// end returns the first address behind all sections.
+func (s *space) end() uint64 {
+	last := s.order[len(s.order)-1]
+	return s.start[last] + s.obj.Sections[last].Size
+}
+
 // addr returns the address of a place.
 func (s *space) addr(p object.Place) uint64 {
 	if p.Section <= 0 || p.Section >= len(s.start) || s.start[p.Section] == 0 {

@@ -22,7 +22,6 @@ type types struct {
 	all    []*gotype.Type // New's, by address
 	byName map[gotype.Identity][]*gotype.Type
 	bound  map[uint64]dest         // by New's descriptor
-	target map[uint64]uint64       // New's descriptor -> Base's, of those that are bound
 	inter  []*gotype.Type          // interface types that the module uses
 	own    map[uint64]bool         // New's descriptors that are the module's
 	symbol map[uint64]string       // by New's descriptor
@@ -31,11 +30,14 @@ type types struct {
 }
 
 func newTypes(b *builder) (*types, error) {
-	t := &types{b: b, new: gotype.NewSet(b.new), base: gotype.NewSet(b.base), byName: map[gotype.Identity][]*gotype.Type{},
-		bound: map[uint64]dest{}, target: map[uint64]uint64{}, own: map[uint64]bool{}, symbol: map[uint64]string{}, twin: map[uint64]*gotype.Type{}, asked: map[string]bool{}}
+	t := &types{b: b, new: gotype.NewSet(b.new), base: gotype.NewSet(&running{b.base, &b.earlier}), byName: map[gotype.Identity][]*gotype.Type{},
+		bound: map[uint64]dest{}, own: map[uint64]bool{}, symbol: map[uint64]string{}, twin: map[uint64]*gotype.Type{}, asked: map[string]bool{}}
 	t.equal = gotype.NewComparer(t.new, t.base)
 	t.equal.Ignore = t.unnoticed
 	if err := allTypes(b.base, t.base, func(x *gotype.Type) { t.byName[x.Identity()] = append(t.byName[x.Identity()], x) }); err != nil {
+		return nil, err
+	}
+	if err := b.placeEarlier(t); err != nil {
 		return nil, err
 	}
 	if err := allTypes(b.new, t.new, func(x *gotype.Type) { t.all = append(t.all, x) }); err != nil {
@@ -110,8 +112,9 @@ func (t *types) containing(addr uint64) (*gotype.Type, bool) {
 	return t.all[i], true
 }
 
-// inTarget returns Base's type that is the same as New's, nil if there is none.
-// One of the same name that is another type is an error.
+// inTarget returns the target's type, Base's or an earlier module's, that is
+// the same as New's, nil if there is none. One of the same name that is another
+// type is an error.
 func (t *types) inTarget(x *gotype.Type) (*gotype.Type, error) {
 	if y, ok := t.twin[x.Addr]; ok {
 		return y, nil
@@ -124,6 +127,9 @@ func (t *types) inTarget(x *gotype.Type) (*gotype.Type, error) {
 			return y, nil
 		}
 		if first == nil {
+			if e := t.b.earlierAt(y.Addr); e != nil {
+				err = e.difference(err)
+			}
 			first = err
 		}
 	}
@@ -162,18 +168,22 @@ func (t *types) bind(x *gotype.Type) (dest, error) {
 		t.own[x.Addr] = true
 		return d, t.ownType(x)
 	}
-	addr, err := t.b.address(y.Addr)
-	if err != nil {
-		return dest{}, err
-	}
-	if err := t.verify(y, addr); err != nil {
-		return dest{}, err
+	binding := module.TypeBinding{Symbol: name, Hash: x.Hash, Kind: uint8(x.Kind), Size: x.Size, String: x.String, PkgPath: x.PkgPath}
+	if e := t.b.earlierAt(y.Addr); e != nil {
+		binding.Module, binding.Offset = t.b.require(e), y.Addr-e.lo
+	} else {
+		addr, err := t.b.address(y.Addr)
+		if err != nil {
+			return dest{}, err
+		}
+		if err := t.verify(y, addr); err != nil {
+			return dest{}, err
+		}
+		binding.Offset = addr - t.b.Exe.TypesStart
 	}
 	d := dest{symbol: t.b.undefined(name, elf.STT_OBJECT)}
-	t.bound[x.Addr], t.target[x.Addr] = d, y.Addr
-	t.b.goPart().Types = append(t.b.goPart().Types, module.TypeBinding{
-		Symbol: name, Offset: addr - t.b.Exe.TypesStart, Hash: x.Hash, Kind: uint8(x.Kind), Size: x.Size, String: x.String, PkgPath: x.PkgPath,
-	})
+	t.bound[x.Addr] = d
+	t.b.goPart().Types = append(t.b.goPart().Types, binding)
 	return d, nil
 }
 

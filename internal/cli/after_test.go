@@ -1,0 +1,62 @@
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/darn-dev/darn/patcher/build"
+)
+
+// TestBuildGoesOnFromWhatIsLoaded edits a server twice; the second edit uses
+// the variable that the first has added, with the value that it has by then.
+func TestBuildGoesOnFromWhatIsLoaded(t *testing.T) {
+	house := buildTeahouse(t)
+	s := house.start(t)
+	dir := t.TempDir()
+	buildWith := func(name, body string) (built build.Result) {
+		t.Helper()
+		source := filepath.Join(dir, name+".go")
+		text := "package main\n\nimport \"fmt\"\n\nconst centsPerCup = 235\n\nvar sold int\n\nfunc bill(cups int) string {\n" + body + "\n}\n"
+		overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(house.source, "bill.go"): source}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for path, data := range map[string][]byte{source: []byte(text), filepath.Join(dir, "overlay.json"): overlay} {
+			if err := os.WriteFile(path, data, 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := command("build", "--json", s.flag(), "--base", house.base, "--overlay", filepath.Join(dir, "overlay.json"), "-o", filepath.Join(dir, name+".so"), ".")
+		cmd.Dir = house.source
+		run(t, cmd).ok(t).decode(t, &built)
+		return built
+	}
+
+	first := buildWith("first", `	sold += cups; return fmt.Sprint("sold ", sold)`)
+	if len(first.Requires) != 0 {
+		t.Errorf("the first module is to be loaded after %v", first.Requires)
+	}
+	darn(t, "load", s.flag(), first.Path).ok(t)
+	darn(t, "activate", s.flag(), first.Path).ok(t)
+	s.mustAnswer("sold 3\n")
+	second := buildWith("second", `	sold += cups; return fmt.Sprint("sold since then ", sold)`)
+	if !slices.Equal(second.Requires, []string{"first"}) {
+		t.Errorf("the second module is to be loaded after %v", second.Requires)
+	}
+	darn(t, "load", s.flag(), second.Path).ok(t)
+	darn(t, "activate", s.flag(), second.Path).ok(t)
+	s.mustAnswer("sold since then 6\n")
+
+	// Where the first module is gone, nobody knows what it added.
+	if err := os.Remove(first.Path); err != nil {
+		t.Fatal(err)
+	}
+	third := buildWith("third", `	sold += cups; return fmt.Sprint("sold anew ", sold)`)
+	if len(third.Findings) == 0 || !strings.Contains(third.Findings[0].Message, "patch 1 was loaded from "+first.Path+", which can't be read") {
+		t.Errorf("the findings are %v", third.Findings)
+	}
+}
