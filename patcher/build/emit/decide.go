@@ -142,6 +142,8 @@ func (b *builder) data(sym int, off int64) (dest, error) {
 			return shift(d, off), err
 		}
 		switch old := b.Base.Named(s.Name); {
+		case len(old) == 1 && b.Base.Symbols[old[0]].Section != 0 && !b.Base.Writable(int(old[0])):
+			// It was a function, or a constant; now it's a variable, and new.
 		case len(old) == 1 && b.Base.Symbols[old[0]].Section != 0 && len(b.New.Named(s.Name)) == 1:
 			o := &b.Base.Symbols[old[0]]
 			if o.Size != s.Size {

@@ -14,6 +14,7 @@ import (
 // debugInfo is the object's DWARF, relocated as if every section were at 0, so
 // that an address is an offset in the section of the symbol.
 type debugInfo struct {
+	o    *Object
 	info []byte // .debug_info
 	data *dwarf.Data
 
@@ -72,7 +73,7 @@ func (o *Object) readDebug() (*debugInfo, error) {
 			}
 		}
 	}
-	return &debugInfo{info: sections["info"], data: d, names: map[dwarf.Offset]string{}}, nil
+	return &debugInfo{o: o, info: sections["info"], data: d, names: map[dwarf.Offset]string{}}, nil
 }
 
 // relocate applies the relocations in rela to data.

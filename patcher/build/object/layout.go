@@ -34,22 +34,25 @@ func (o *Object) VariableTypes(packages map[string]bool) (map[string]string, err
 			return nil, fmt.Errorf("DWARF of package %s: %w", u.pkg, err)
 		}
 		for name, typ := range p.vars {
-			d := describer{o: o, info: info, seen: map[dwarf.Offset]int{}}
-			d.describe(typ)
-			if d.err != nil {
-				return nil, fmt.Errorf("DWARF of the type of %s: %w", name, d.err)
+			if types[name], err = info.layout(typ); err != nil {
+				return nil, fmt.Errorf("DWARF of the type of %s: %w", name, err)
 			}
-			sum := sha256.Sum256([]byte(d.text.String()))
-			types[name] = hex.EncodeToString(sum[:16])
 		}
 	}
 	return types, nil
 }
 
+// layout hashes all of the type at an offset.
+func (d *debugInfo) layout(typ dwarf.Offset) (string, error) {
+	x := describer{info: d, seen: map[dwarf.Offset]int{}}
+	x.describe(typ)
+	sum := sha256.Sum256([]byte(x.text.String()))
+	return hex.EncodeToString(sum[:16]), x.err
+}
+
 // describer writes a type and all that it is made of down, in an order that
 // depends on the type only.
 type describer struct {
-	o    *Object
 	info *debugInfo
 	text strings.Builder
 	seen map[dwarf.Offset]int // types that were begun, with their numbers
@@ -108,12 +111,15 @@ func (d *describer) methods(name string, e *dwarf.Entry) {
 	if e.Tag != dwarf.TagTypedef || !named {
 		return
 	}
-	def, err := d.info.definition(to)
-	if err != nil {
-		d.err = err
+	r := d.info.data.Reader()
+	r.Seek(to)
+	def, err := r.Next()
+	if err != nil || def == nil {
+		d.err = malformed("DWARF: no type at %#x: %v", to, err)
 		return
 	}
-	if x, ok := d.o.describe(def.descriptor, name); ok && x.iface {
+	descriptor, _ := def.Val(attrGoRuntimeType).(uint64)
+	if x, ok := d.info.o.describe(descriptor, name); ok && x.iface {
 		for _, m := range slices.Sorted(maps.Keys(x.methods)) {
 			fmt.Fprintf(&d.text, "method %s %s\n", m, x.methods[m])
 		}

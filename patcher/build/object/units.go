@@ -163,13 +163,33 @@ func (d *debugInfo) readFunction(r *dwarf.Reader, f *funcDebug) error {
 }
 
 // typeName returns the full link name of the type described at off, which
-// tells types apart but for a named type's definition.
+// tells types apart but for a named type's definition. Those of a package are
+// compared; of a type in a function, which is not, the name has the definition
+// added.
 func (d *debugInfo) typeName(off dwarf.Offset) string {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if name, ok := d.names[off]; ok {
+	name, ok := d.names[off]
+	d.mu.Unlock()
+	if ok {
 		return name
 	}
+	name = d.readTypeName(off)
+	if strings.Contains(name, inFunction) {
+		if layout, err := d.layout(off); err == nil {
+			name += " " + layout
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.names[off] = name
+	return name
+}
+
+// inFunction is in the link name of a type that is declared in a function,
+// before its number.
+const inFunction = "·"
+
+func (d *debugInfo) readTypeName(off dwarf.Offset) string {
 	name := "?"
 	r := d.data.Reader()
 	r.Seek(off)
@@ -191,7 +211,6 @@ func (d *debugInfo) typeName(off dwarf.Offset) string {
 			}
 		}
 	}
-	d.names[off] = name
 	return name
 }
 
@@ -245,7 +264,7 @@ func (d *debugInfo) namedTypes(units []unit, want func(name string) bool) (map[s
 				break
 			}
 			if name, ok := e.Val(dwarf.AttrName).(string); ok && e.Tag == dwarf.TagTypedef && e.Val(attrGoRuntimeType) == nil &&
-				!strings.Contains(name, "·") && want(name) {
+				!strings.Contains(name, inFunction) && want(name) {
 				if types[name], err = d.definition(e.Val(dwarf.AttrType)); err != nil {
 					return nil, fmt.Errorf("DWARF of type %s: %w", name, err)
 				}

@@ -81,6 +81,16 @@ func adder(n int) func(int) int {
 }
 
 //go:noinline
+func walker(n int) func() int {
+	type walk struct{ at, by int }
+	w := walk{at: n, by: 1}
+	return func() int {
+		w.at += w.by
+		return w.at
+	}
+}
+
+//go:noinline
 func pair(a, b string) (func() string, func() string) {
 	return func() string { return "first " + a }, func() string { return "second " + b }
 }
@@ -106,7 +116,7 @@ func main() {
 	f, g := pair("x", "y")
 	shapes = append(shapes, &square{side: a(1)})
 	b := box[string]{greet("you")}
-	println(total(shapes), b.get(), classify(calls(shapes[0])), useDouble(3), below(a(2)), f(), g(), largest(limits), largest([]int{1}), started, sub.Text())
+	println(total(shapes), b.get(), classify(calls(shapes[0])), useDouble(3), below(a(2)), f(), g(), walker(3)(), largest(limits), largest([]int{1}), started, sub.Text())
 	println(whole(), sliced())
 	println(nameless(1, os.Args[0], true))
 	go func() { println("background") }()
