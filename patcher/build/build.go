@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/darn-dev/darn/patcher/build/emit"
@@ -66,11 +67,14 @@ type builder struct {
 	program  *program
 	base     *base
 	earlier  []*module.Module
+	sources  *sources
+	others   []string // modules beside the base's tree that differ from their HEAD
 
 	baseObject, newObject     *object.Object
 	basePackages, newPackages map[string]string
 	match                     *object.Match
 	diff                      *object.Diff
+	initialised               []string // variables that newObject initialises
 
 	stages int
 }
@@ -130,6 +134,8 @@ func (b *builder) open(ctx context.Context) (err error) {
 // compile captures the new source and the base, and matches the base with the
 // target. The new source comes first: a mistake in it is then soon found.
 func (b *builder) compile(ctx context.Context) error {
+	listed := make(chan error, 1)
+	go func() { listed <- b.listSources(ctx) }()
 	cache := openBaseCache(b.target.GoBuildID, b.program.pkgDir, b.base.identity)
 	base, cached := cache.get()
 	matched := make(chan error, 1)
@@ -142,6 +148,12 @@ func (b *builder) compile(ctx context.Context) error {
 			cache.drop() // damaged: build it again
 			cached = false
 		}
+	}
+	if listErr := <-listed; err == nil {
+		err = listErr
+	}
+	if len(b.others) > 0 {
+		b.base.words += ", with HEAD of " + strings.Join(b.others, ", ")
 	}
 	if err != nil || cached {
 		return err
@@ -177,26 +189,34 @@ func (b *builder) takeBase(c *captured) (err error) {
 	return err
 }
 
-func (b *builder) captureBase(ctx context.Context) (*captured, error) {
-	b.stage("compiling the base")
-	files, dir := filepath.Join(b.scratch, "was"), filepath.Join(b.scratch, "base")
-	for _, dir := range []string{files, dir} {
+// listSources finds out what the source was and is.
+func (b *builder) listSources(ctx context.Context) error {
+	files, scratch := filepath.Join(b.scratch, "was"), filepath.Join(b.scratch, "list")
+	for _, dir := range []string{files, scratch} {
 		if err := os.Mkdir(dir, 0o777); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	overlay, err := b.base.overlay(ctx, files)
+	was, err := b.base.overlay(ctx, files)
 	if err != nil {
+		return err
+	}
+	others, err := neighbours(ctx, b.program, b.base, was, files)
+	if err != nil {
+		return err
+	}
+	b.others = others
+	b.sources, err = b.program.openSources(ctx, was, scratch)
+	return err
+}
+
+func (b *builder) captureBase(ctx context.Context) (*captured, error) {
+	b.stage("compiling the base")
+	dir := filepath.Join(b.scratch, "base")
+	if err := os.Mkdir(dir, 0o777); err != nil {
 		return nil, err
 	}
-	others, err := neighbours(ctx, b.program, b.base, overlay, files)
-	if err != nil {
-		return nil, err
-	}
-	if len(others) > 0 {
-		b.base.words += ", with HEAD of " + strings.Join(others, ", ")
-	}
-	c, err := b.program.capture(ctx, overlay, dir, b.compiling("compiling the base"))
+	c, err := b.program.capture(ctx, b.sources.was, dir, b.compiling("compiling the base"))
 	if _, failed := errors.AsType[*commandError](err); failed {
 		return nil, fmt.Errorf("the base does not compile: it is %s; %s: %w", b.base.words, b.base.advice, err)
 	}
@@ -237,35 +257,32 @@ func (b *builder) compiling(words string) func(pkg string) {
 func (b *builder) compare() (err error) {
 	b.stage("comparing the edit with the base")
 	b.diff, err = object.Compare(b.baseObject, b.newObject, object.Options{
-		Differs:    func(pkg string) bool { return b.basePackages[pkg] != b.newPackages[pkg] },
-		ReadSource: b.readSource,
+		Differs: func(pkg string) bool { return b.basePackages[pkg] != b.newPackages[pkg] },
+		Source:  b.sources.edit,
 	})
 	return err
 }
 
-// readSource reads a file of the new source by the path that the compiler
-// noted.
-func (b *builder) readSource(path string) ([]byte, error) {
-	if to, ok := b.program.overlay[path]; ok {
-		if to == "" {
-			return nil, os.ErrNotExist
-		}
-		path = to
-	}
-	return os.ReadFile(path)
-}
-
-// make compares and emits. A patch that brings packages to be initialised is
-// built once more, so that it does that.
+// make compares and emits. A patch that brings what has to be initialised is
+// built once more, so that it does that, and again if that needs more.
 func (b *builder) make(ctx context.Context) (*module.Module, []finding.Finding, error) {
-	m, findings, err := b.emit()
-	if need, ok := errors.AsType[*emit.InitNeeded](err); ok {
-		if err := b.captureInitialising(ctx, need); err != nil {
+	for round := 0; ; round++ {
+		m, findings, err := b.emit()
+		need, ok := errors.AsType[*emit.InitNeeded](err)
+		if !ok {
+			return m, findings, err
+		}
+		need.Variables = append(need.Variables, b.initialised...)
+		slices.Sort(need.Variables)
+		need.Variables = slices.Compact(need.Variables)
+		if round > 0 && len(need.Variables) == len(b.initialised) {
+			return nil, nil, fmt.Errorf("building the patch so that it initialises what it brings: %w", need)
+		}
+		if err := b.captureInitialising(ctx, need, round); err != nil {
 			return nil, nil, err
 		}
-		return b.emit()
+		b.initialised = need.Variables
 	}
-	return m, findings, err
 }
 
 func (b *builder) emit() (*module.Module, []finding.Finding, error) {
@@ -283,7 +300,8 @@ func (b *builder) emit() (*module.Module, []finding.Finding, error) {
 	m, found, err := emit.Emit(emit.Input{
 		Base: b.baseObject, New: b.newObject, Diff: b.diff, Match: b.match, Exe: b.target, Earlier: b.earlier,
 		Name: name, Description: b.Description,
-		Origin: module.Origin{Base: b.base.words, New: b.Dir, Builder: builderVersion()},
+		Initialised: b.initialised,
+		Origin:      module.Origin{Base: b.base.words, New: b.Dir, Builder: builderVersion()},
 	})
 	if err != nil {
 		return nil, nil, err

@@ -52,8 +52,8 @@ func TestInsertInitNeedsABody(t *testing.T) {
 }
 
 func TestAFunctionWithoutSourceCannotInitialise(t *testing.T) {
-	need := &emit.InitNeeded{Names: []string{"encoding/json"}, Functions: []emit.Function{{Symbol: "p.c", File: filepath.Join(t.TempDir(), "gone.go"), Line: 1}}}
-	_, err := initOverlay(need, nil, t.TempDir())
+	need := &emit.InitNeeded{Packages: []string{"encoding/json"}, Functions: []emit.Function{{Symbol: "p.c", File: filepath.Join(t.TempDir(), "gone.go"), Line: 1}}}
+	_, err := initOverlay(need, nil, &sources{}, t.TempDir())
 	if finding.CodeOf(err) != finding.InitChanged || !strings.Contains(err.Error(), "the patch brings encoding/json") {
 		t.Fatal(err)
 	}

@@ -93,6 +93,9 @@ type Go struct {
 	// InitPackages are packages new to the target whose initialisation the
 	// module runs itself on first entry, in order.
 	InitPackages []string `json:"initPackages,omitempty"`
+	// InitVariables are variables new to the target, of packages that it has,
+	// to which the patch gives their initial values: see InitPackages.
+	InitVariables []string `json:"initVariables,omitempty"`
 }
 
 // Variable is a variable that a module adds to the program.

@@ -11,6 +11,7 @@
 package emit
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/darn-dev/darn/patcher/build/object"
@@ -32,6 +33,9 @@ type Input struct {
 	// Description is for people, as is Origin.
 	Description string
 	Origin      module.Origin
+	// Initialised are the variables that an InitNeeded asked for, and that New
+	// is now built to initialise as far as they have an initial value.
+	Initialised []string
 }
 
 // InitNeeded is the error of Emit when the patch brings what must be
@@ -39,9 +43,12 @@ type Input struct {
 // then to be built once more from source in which each of the functions calls
 // an initialisation first: see InitTasks.
 type InitNeeded struct {
-	// Names are the import paths of new packages, and functions that fill maps
-	// of old ones, in the order of their initialisation.
-	Names []string
+	// Packages are the import paths of new ones, in the order of their
+	// initialisation.
+	Packages []string
+	// Variables are symbols of new variables of packages that are not new: all
+	// that the patch has of a package in which one needs it.
+	Variables []string
 	// Functions are those that are entered from old code.
 	Functions []Function
 }
@@ -55,7 +62,12 @@ type Function struct {
 
 // Error says what is missing.
 func (e *InitNeeded) Error() string {
-	return "the patch must initialise " + strings.Join(e.Names, ", ") + ", and is not built to do so"
+	return "the patch must initialise " + e.What() + ", and is not built to do so"
+}
+
+// What names what is to be initialised.
+func (e *InitNeeded) What() string {
+	return strings.Join(slices.Concat(e.Packages, e.Variables), ", ")
 }
 
 // Emit makes the module. What makes the patch impossible is returned as a

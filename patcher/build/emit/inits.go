@@ -1,81 +1,103 @@
 package emit
 
 import (
+	"debug/elf"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/darn-dev/darn/patcher/build/object"
 	"github.com/darn-dev/darn/patcher/finding"
 )
 
-// Variables that the source of a package declares whose functions are to
-// initialise what the patch brings. Emit makes one of those of all packages, and
-// gives them their values: the source can name neither the tasks, which are
+// What the source of a package declares whose functions are to initialise what
+// the patch brings. Emit makes one of the variables of all packages, and gives
+// them their values: the source can name neither the tasks, which are
 // cmd/link's, nor the runtime's function that runs one.
 const (
 	// InitTasks is a []unsafe.Pointer, of the runtime's initTask, in order.
 	InitTasks = "darnInitTasks"
 	// InitRun is the func(unsafe.Pointer) that runs one, runtime.doInit1.
 	InitRun = "darnInitRun"
-	// InitOnce is the sync.Once for running all.
-	InitOnce = "darnInitOnce"
+	// InitState is what the runs have to share beside: no pointers.
+	InitState = "darnInitState"
+	// InitVariable, with a number, is a func() that initialises new variables of
+	// a package, in the order of the numbers.
+	InitVariable = "darnInitVar"
 )
 
 // initFunction matches functions that initialise a package: its variables, its
 // func init()s, and its maps, whose initialisation the linker drops if the map
-// is not used.
-var initFunction = regexp.MustCompile(`\.(init|init\.[0-9]+|map\.init\.[0-9]+)$`)
+// is not used. initDeclared matches the func init()s, initVariable what
+// InitVariable says.
+var (
+	initFunction = regexp.MustCompile(`\.(init|init\.[0-9]+|map\.init\.[0-9]+)$`)
+	initDeclared = regexp.MustCompile(`\.init\.[0-9]+$`)
+	initVariable = regexp.MustCompile(`\.` + InitVariable + `([0-9]+)$`)
+)
 
-// initialise sees to the initialisation of what is new: packages, and maps of
-// packages that the target has but without the map. Nothing else can be
-// initialised: a package's init has run.
+// initialise sees to the initialisation of what is new: packages, and variables
+// of packages that the target has. What initialises these packages has run, and
+// is not run again: New is built to initialise the variables by themselves.
 func (b *builder) initialise() error {
-	packages, tasks := b.newPackages()
-	maps, err := b.newMaps(packages)
-	if err != nil {
+	packages := b.newPackages()
+	variables, err := b.newVariables(packages)
+	if err != nil || len(packages)+len(variables) == 0 {
 		return err
 	}
-	if len(tasks)+len(maps) == 0 {
-		return nil
-	}
-	if b.shared[InitOnce] == nil {
-		need := &InitNeeded{Names: packages}
-		for _, fn := range maps {
-			need.Names = append(need.Names, b.New.Symbols[fn].Name)
+	if b.shared[InitTasks] != nil {
+		if err := b.runTasks(packages); err != nil {
+			return err
 		}
-		for _, c := range b.Diff.Changed {
-			file, _, err := b.New.Source(c.New)
-			if err != nil {
-				return err
-			}
-			r, err := b.lines.find(b.new.symbol(c.New) - b.new.text)
-			if err != nil {
-				return err
-			}
-			need.Functions = append(need.Functions, Function{b.New.Symbols[c.New].Name, file, int(r.startLine)})
+		// Initialising them may need others.
+		if variables, err = b.newVariables(packages); err != nil {
+			return err
 		}
-		return need
+		b.goPart().InitVariables = variables
+		missing := slices.ContainsFunc(variables, func(name string) bool { return !slices.Contains(b.Initialised, name) })
+		if !missing {
+			return nil
+		}
 	}
-	return b.runTasks(packages, tasks, maps)
+	need := &InitNeeded{Packages: packages, Variables: variables}
+	for _, c := range b.Diff.Changed {
+		file, _, err := b.New.Source(c.New)
+		if err != nil {
+			return err
+		}
+		r, err := b.lines.find(b.new.symbol(c.New) - b.new.text)
+		if err != nil {
+			return err
+		}
+		need.Functions = append(need.Functions, Function{b.New.Symbols[c.New].Name, file, int(r.startLine)})
+	}
+	return need
 }
 
-// newPackages lists the packages that only New initialises, in order, with
-// their tasks.
-func (b *builder) newPackages() (packages []string, tasks []int) {
+// newPackages lists the packages to initialise that Base has nothing of, in
+// order. Others may have variables that live, even if nothing initialised them.
+func (b *builder) newPackages() (packages []string) {
 	old := map[string]bool{}
-	for _, sym := range initTasks(b.base) {
-		old[b.Base.Symbols[sym].Name] = true
-	}
-	for _, sym := range initTasks(b.new) {
-		if name := b.New.Symbols[sym].Name; !old[name] {
-			packages = append(packages, object.PackageOf(strings.TrimSuffix(name, "inittask")))
-			tasks = append(tasks, sym)
+	for i := range b.Base.Symbols {
+		if s := &b.Base.Symbols[i]; s.Section != 0 {
+			old[object.PackageOf(s.Name)] = true
 		}
 	}
-	return packages, tasks
+	for _, sym := range initTasks(b.new) {
+		if pkg := b.taskPackage(sym); !old[pkg] {
+			packages = append(packages, pkg)
+		}
+	}
+	return packages
+}
+
+// taskPackage returns the import path of the package that a task initialises.
+func (b *builder) taskPackage(sym int) string {
+	return object.PackageOf(strings.TrimSuffix(b.New.Symbols[sym].Name, "inittask"))
 }
 
 // initTasks lists the tasks by which a program initialises its packages.
@@ -94,49 +116,70 @@ func initTasks(s *space) (tasks []int) {
 	return tasks
 }
 
-// newMaps lists the functions that fill maps the module owns, of packages that
-// the target has initialised. That another init function of such a package
-// writes a variable of the module's own is refused.
-func (b *builder) newMaps(newPackages []string) (maps []int, err error) {
+// newVariables lists the variables that the module owns of packages that the
+// target has initialised, if anything initialises one of them: then one takes
+// its value from another, perhaps, and none may keep what the compiler laid out.
+// That a func init() of such a package writes one is refused.
+func (b *builder) newVariables(newPackages []string) (names []string, err error) {
 	var refused []finding.Finding
+	affected := map[string]bool{}
 	for _, fn := range b.New.Functions {
 		name := b.New.Symbols[fn].Name
-		if !initFunction.MatchString(name) || slices.Contains(newPackages, object.PackageOf(name)) {
+		pkg := object.PackageOf(name)
+		if !initFunction.MatchString(name) || slices.Contains(newPackages, pkg) {
 			continue
 		}
 		variable := b.ownVariable(fn)
-		if variable == "" {
-			continue
+		switch {
+		case variable == "":
+		case initDeclared.MatchString(name) && !strings.Contains(name, ".map."):
+			refused = append(refused, finding.Finding{Code: finding.InitChanged, Severity: finding.Error, Function: name, Source: b.source(fn),
+				Message: fmt.Sprintf("the new variable %s is set by a func init of package %s, which has run already", variable, pkg),
+				Advice:  "give the variable its value where it is declared, or set it at its first use, with a sync.Once"})
+		default:
+			affected[pkg] = true
 		}
-		_, known := b.Diff.Old(fn)
-		if strings.Contains(name, ".map.init.") && !known {
-			maps = append(maps, fn)
-			continue
-		}
-		refused = append(refused, finding.Finding{Code: finding.InitChanged, Severity: finding.Error, Function: name, Source: b.source(fn),
-			Message: fmt.Sprintf("the new variable %s gets its value when package %s is initialised, which has happened already", variable, object.PackageOf(name)),
-			Advice:  "give it a value known at compile time, or set it at its first use, with a sync.Once"})
 	}
 	if len(refused) > 0 {
 		return nil, &finding.Refusal{Findings: refused}
 	}
-	return maps, nil
+	if len(affected) == 0 {
+		return nil, nil
+	}
+	for sym := range b.New.Symbols {
+		s := &b.New.Symbols[sym]
+		if b.ownsVariable(sym) && !unstable(s.Name) && affected[object.PackageOf(s.Name)] {
+			names = append(names, s.Name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
 }
 
-// ownVariable returns a named variable of the module's own that a function
-// refers to, "" if there is none.
+// ownVariable returns a variable of the module's own that a function refers to,
+// or the array behind one, "" if there is none.
 func (b *builder) ownVariable(fn int) string {
 	refs, _ := b.New.Refs(fn)
 	for _, r := range refs {
-		s := &b.New.Symbols[r.Symbol]
-		if s.Section == 0 || s.Size == 0 || unstable(s.Name) || !b.New.Writable(r.Symbol) {
-			continue
+		sym := r.Symbol
+		if i, ok := b.New.SymbolAt(r.Target); ok {
+			sym = i
 		}
-		if lo := b.new.symbol(r.Symbol); b.have[span{lo, lo + s.Size}] {
-			return s.Name
+		if name := b.New.Symbols[sym].Name; b.ownsVariable(sym) && (!unstable(name) || strings.Contains(name, "..stmp_")) {
+			return name
 		}
 	}
 	return ""
+}
+
+// ownsVariable tells whether a symbol is a variable of the module's own.
+func (b *builder) ownsVariable(sym int) bool {
+	s := &b.New.Symbols[sym]
+	if s.Section == 0 || s.Size == 0 || s.Container || s.Type != elf.STT_OBJECT || !b.New.Writable(sym) {
+		return false
+	}
+	lo := b.new.symbol(sym)
+	return b.have[span{lo, lo + s.Size}]
 }
 
 // shareVariables makes one variable of those that the source declares in each
@@ -147,7 +190,7 @@ func (b *builder) shareVariables() {
 	for sym := range b.New.Symbols {
 		s := &b.New.Symbols[sym]
 		name := s.Name[strings.LastIndexByte(s.Name, '.')+1:]
-		if name != InitOnce && name != InitRun && name != InitTasks || s.Section == 0 || !b.New.Writable(sym) {
+		if name != InitState && name != InitRun && name != InitTasks || s.Section == 0 || !b.New.Writable(sym) {
 			continue
 		}
 		if b.shared[name] == nil {
@@ -157,31 +200,37 @@ func (b *builder) shareVariables() {
 	}
 }
 
-// runTasks makes the patch run the tasks, and those functions in one task
-// more, at the first entry of any of its functions.
-func (b *builder) runTasks(packages []string, tasks, maps []int) error {
+// runTasks makes the patch run, at the first entry of any of its functions, what
+// initialises new packages and new variables, in the order of the packages.
+func (b *builder) runTasks(packages []string) error {
+	variables, err := b.variableFunctions()
+	if err != nil {
+		return err
+	}
 	var addrs []uint64
-	if len(maps) > 0 {
-		// runtime.initTask: state, number of functions, the functions.
-		data := make([]byte, 8+8*len(maps))
-		binary.LittleEndian.PutUint32(data[4:], uint32(len(maps)))
-		p := b.freshPiece(segData, data)
-		for i, fn := range maps {
-			d, err := b.function(fn)
-			if err != nil {
+	for _, sym := range initTasks(b.new) {
+		s := &b.New.Symbols[sym]
+		pkg := b.taskPackage(sym)
+		if slices.Contains(packages, pkg) {
+			lo := b.new.symbol(sym)
+			if err := b.ownData(segData, lo, lo+s.Size); err != nil {
 				return err
 			}
-			b.fixups[p.lo+8+8*uint64(i)] = fixup{kind: fixAbs, to: d}
-			packages = append(packages, b.New.Symbols[fn].Name)
+			addrs = append(addrs, lo)
+		} else if fns := variables[pkg]; len(fns) > 0 {
+			// runtime.initTask: state, number of functions, the functions.
+			data := make([]byte, 8+8*len(fns))
+			binary.LittleEndian.PutUint32(data[4:], uint32(len(fns)))
+			p := b.freshPiece(segData, data)
+			for i, fn := range fns {
+				d, err := b.function(fn)
+				if err != nil {
+					return err
+				}
+				b.fixups[p.lo+8+8*uint64(i)] = fixup{kind: fixAbs, to: d}
+			}
+			addrs = append(addrs, p.lo)
 		}
-		addrs = append(addrs, p.lo)
-	}
-	for _, sym := range tasks {
-		lo := b.new.symbol(sym)
-		if err := b.ownData(segData, lo, lo+b.New.Symbols[sym].Size); err != nil {
-			return err
-		}
-		addrs = append(addrs, lo)
 	}
 	list := b.freshPiece(segRodata, make([]byte, 8*len(addrs)))
 	for i, addr := range addrs {
@@ -203,4 +252,33 @@ func (b *builder) runTasks(packages []string, tasks, maps []int) error {
 		return err
 	}
 	return b.fillMethods()
+}
+
+// variableFunctions returns the functions that initialise new variables, by
+// package, in order.
+func (b *builder) variableFunctions() (map[string][]int, error) {
+	functions := map[string]map[int]int{}
+	for _, fn := range b.New.Functions {
+		name := b.New.Symbols[fn].Name
+		m := initVariable.FindStringSubmatch(name)
+		if m == nil {
+			continue
+		}
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			return nil, err
+		}
+		pkg := object.PackageOf(name)
+		if functions[pkg] == nil {
+			functions[pkg] = map[int]int{}
+		}
+		functions[pkg][n] = fn
+	}
+	ordered := map[string][]int{}
+	for pkg, fns := range functions {
+		for _, n := range slices.Sorted(maps.Keys(fns)) {
+			ordered[pkg] = append(ordered[pkg], fns[n])
+		}
+	}
+	return ordered, nil
 }

@@ -50,8 +50,8 @@ func TestRefusals(t *testing.T) {
 		{"a variable grows", []edit{{"main.go", "	n  map[string]int\n}", "	n  map[string]int\n	total [4]int\n}"},
 			{"main.go", "	return c.n[key]\n", "	c.total[1]++\n	return c.n[key] + counts.total[1]\n"}},
 			finding.GlobalChanged, []string{"main.counts", "16 bytes and has 48"}},
-		{"a new variable is set by init", []edit{use, with("var host = time.Now().String()\n\nfunc use(s shape) { fmt.Println(host) }")},
-			finding.InitChanged, []string{"main.host", "has happened already", "sync.Once"}},
+		{"a new variable is set by func init", []edit{use, with("var host string\n\nfunc init() { host = time.Now().String() }\n\nfunc use(s shape) { fmt.Println(host) }")},
+			finding.InitChanged, []string{"main.host", "has run already", "sync.Once"}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			in := plain.input(t, x.edits...)
@@ -114,6 +114,37 @@ func TestAnEditWithoutEffectIsSaidToHaveNone(t *testing.T) {
 	}
 }
 
+func TestNewVariablesAskForInitialisation(t *testing.T) {
+	for name, x := range map[string]struct{ declare, want string }{
+		"a call":                      {"var host = time.Now().String()", "main.host"},
+		"a map":                       {"var host = map[int]string{1: \"one\"}[1]", "main.host"},
+		"an element":                  {"var hosts = []string{\"here\", time.Now().String()}\nvar host = \"static\"", "main.hosts"},
+		"one that is needed by a map": {"var host = many[n]\nvar n = 7\nvar many = map[int]string{7: \"seven\"}", "main.host"},
+		"nothing":                     {"var host = \"static\"", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			use := "host"
+			if x.want == "main.hosts" {
+				use = "hosts[1]"
+			}
+			in := plain.input(t, edit{"main.go", "counts.add(best.name())\n", "counts.add(best.name() + " + use + ")\n"},
+				edit{"main.go", "func main() {", x.declare + "\n\nfunc main() {"})
+			blind(in.Diff)
+			_, _, err := Emit(in)
+			need, ok := err.(*InitNeeded)
+			if x.want == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if !ok || strings.Join(need.Variables, " ") != x.want || len(need.Packages) != 0 {
+				t.Fatalf("%v: %+v", err, need)
+			}
+		})
+	}
+}
+
 func TestNewPackagesAskForInitialisation(t *testing.T) {
 	in := plain.input(t, whole(t, "packages.go"))
 	_, _, err := Emit(in)
@@ -121,7 +152,7 @@ func TestNewPackagesAskForInitialisation(t *testing.T) {
 	if !ok {
 		t.Fatal(err)
 	}
-	if names := strings.Join(need.Names, " "); !strings.Contains(names, "encoding/json") || !strings.Contains(names, "text/template") {
+	if names := strings.Join(need.Packages, " "); !strings.Contains(names, "encoding/json") || !strings.Contains(names, "text/template") {
 		t.Errorf("new packages: %s", names)
 	}
 	if len(need.Functions) != len(in.Diff.Changed) {

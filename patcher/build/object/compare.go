@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/darn-dev/darn/patcher/build/source"
 	"github.com/darn-dev/darn/patcher/finding"
 )
 
@@ -21,17 +22,21 @@ type comparer struct {
 	paired  *equality // takes closures that continue old ones as equal
 	changed []string  // packages of base that may differ, sorted
 	debug   [2]*programDebug
+	inits   map[string][]initChange // by package
+}
 
-	declarations declarations
+// initChange is a function that initialises a package and that differs.
+type initChange struct {
+	fn  int // of new
+	why string
 }
 
 // Compare finds what changed from base to new, by content, not by name: numbers
 // that the compiler gives to nameless things do not matter, nor do line
 // numbers. Both must have DWARF if a package differs.
 func Compare(base, new *Object, opt Options) (*Diff, error) {
-	c := &comparer{Diff: &Diff{base: base, new: new, old: map[int]int{}}, opt: opt, differs: map[string]bool{},
+	c := &comparer{Diff: &Diff{base: base, new: new, old: map[int]int{}}, opt: opt, differs: map[string]bool{}, inits: map[string][]initChange{},
 		refs: map[*Object][][]Reloc{base: make([][]Reloc, len(base.Symbols)), new: make([][]Reloc, len(new.Symbols))}}
-	c.declarations.c = c
 	c.changed = c.packages(base)
 	bases, news := c.candidates(base), c.candidates(new)
 	if len(c.changed) > 0 {
@@ -162,7 +167,7 @@ func (c *comparer) compareFunctions(news []int) {
 			continue
 		}
 		if isInit(name) {
-			c.Findings = append(c.Findings, c.initFinding(fn, why))
+			c.inits[PackageOf(name)] = append(c.inits[PackageOf(name)], initChange{fn, why})
 			continue
 		}
 		c.Changed = append(c.Changed, Change{Base: old, New: fn, Why: why})
@@ -177,7 +182,7 @@ func (c *comparer) compareFunctions(news []int) {
 		} else {
 			c.Added = append(c.Added, fn)
 			if name := c.new.Symbols[fn].Name; isInit(name) && c.isChanged(PackageOf(name)) {
-				c.Findings = append(c.Findings, c.initFinding(fn, "it is new"))
+				c.inits[PackageOf(name)] = append(c.inits[PackageOf(name)], initChange{fn, "it is new"})
 			}
 		}
 	}
@@ -186,6 +191,14 @@ func (c *comparer) compareFunctions(news []int) {
 			c.Removed = append(c.Removed, fn)
 		}
 	}
+}
+
+// sourceOf returns how the source of a package differs, nil if that isn't known.
+func (c *comparer) sourceOf(pkg string) *source.Edit {
+	if c.opt.Source == nil {
+		return nil
+	}
+	return c.opt.Source(pkg)
 }
 
 // readDebug reads the DWARF of both objects, as far as it is needed.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/darn-dev/darn/patcher/build/source"
 	"github.com/darn-dev/darn/patcher/finding"
 )
 
@@ -175,7 +176,7 @@ func TestCompare(t *testing.T) {
 		{name: "a variable's type",
 			edit:     []string{"var counter int", "var counter int32"},
 			changed:  "main.greet",
-			findings: "global-changed:error:main.counter init-changed:error:main.init.0"},
+			findings: "global-changed:error:main.counter init-changed:warning:main.init.0"},
 		{name: "a variable's initial value",
 			edit:     []string{"\"middle\"", "\"medium\""},
 			findings: "no-change:warning: initial-value-changed:warning:main.limits"},
@@ -187,9 +188,25 @@ func TestCompare(t *testing.T) {
 			added:    "main.init.1",
 			findings: "init-changed:error:main.init.1"},
 		{name: "a new variable that is initialised at run time",
-			edit:     []string{"var counter", "var extra = sub.Clock()\nvar counter", "counter++", "counter += int(extra)"},
-			changed:  "main.greet",
-			findings: "init-changed:error:main.init"},
+			edit:    []string{"var counter", "var extra = sub.Clock()\nvar counter", "counter++", "counter += int(extra)"},
+			changed: "main.greet"},
+		{name: "another value that is computed at run time",
+			edit:     []string{"sub.Clock()\n", "sub.Clock() + 1\n"},
+			findings: "no-change:warning: initial-value-changed:warning:main.started"},
+		{name: "a new variable without a name",
+			edit:     []string{"var counter", "var _ = sub.Clock()\nvar counter"},
+			findings: "no-change:warning: init-changed:warning:main._"},
+		{name: "a check that a type has an interface's methods",
+			edit:     []string{"var counter", "var _ shape = (*square)(nil)\nvar counter"},
+			findings: "no-change:warning:"},
+		{name: "an init function that is gone",
+			edit:     []string{"func init() { counter = 1 }", ""},
+			removed:  "main.init.0",
+			findings: "no-change:warning: init-changed:warning:main.init.0"},
+		{name: "a new init function before the old one",
+			edit:     []string{"func init() { counter = 1 }", "func init() { counter = 3 }\n\nfunc init() { counter = 1 }"},
+			added:    "main.init.1",
+			findings: "init-changed:error:main.init.0"},
 		{name: "a new variable",
 			edit:    []string{"var counter", "var extra = []int{1, 2}\nvar counter", "counter++", "counter += extra[0]"},
 			changed: "main.greet"},
@@ -209,7 +226,17 @@ func TestCompare(t *testing.T) {
 			t.Parallel()
 			files := edit(t, c.edit...)
 			opt := onlyMain
-			opt.ReadSource = func(path string) ([]byte, error) { return []byte(files[filepath.Base(path)]), nil }
+			opt.Source = func(pkg string) *source.Edit {
+				was, err := os.ReadFile("testdata/sample/main.go")
+				if err != nil {
+					t.Fatal(err)
+				}
+				e, err := source.Compare([]source.File{{Path: "/src/main.go", Was: was, Is: []byte(files["main.go"])}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return e
+			}
 			d, err := Compare(sampleBase(t), sample.capture(t, files), opt)
 			if err != nil {
 				t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/darn-dev/darn/patcher/build/source"
 	"github.com/darn-dev/darn/patcher/finding"
 )
 
@@ -16,9 +17,10 @@ type Options struct {
 	// base and new. Functions of other packages are taken as equal. Nil: every
 	// package may differ.
 	Differs func(pkg string) bool
-	// ReadSource returns a source file of new, to give findings their line.
-	// Nil: the file itself.
-	ReadSource func(path string) ([]byte, error)
+	// Source returns how the source of a package differs, nil if that is not
+	// known: then what initialises the package is told by its code alone, and
+	// findings lack their line. Nil: no package's is known.
+	Source func(pkg string) *source.Edit
 }
 
 // Diff is what an edit changed. Functions are indices in the Symbols of the

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/darn-dev/darn/patcher/build/source"
 	"github.com/darn-dev/darn/patcher/finding"
 )
 
@@ -22,12 +23,25 @@ func (c *comparer) findings() {
 			c.compareVariable(name)
 		}
 	}
+	for _, pkg := range c.changed {
+		c.compareInit(pkg)
+	}
+}
+
+// declared returns file:line of a type or variable of new, "" if unknown.
+func (c *comparer) declared(name string) string {
+	pkg := PackageOf(name)
+	edit := c.sourceOf(pkg)
+	if edit == nil {
+		return ""
+	}
+	return edit.Find(bareName(name)).String()
 }
 
 func (c *comparer) compareType(name string, old, now namedType) {
 	report := func(code finding.Code, severity finding.Severity, message, advice string) {
 		c.Findings = append(c.Findings, finding.Finding{Code: code, Severity: severity, Function: name,
-			Source: c.declarations.find(name), Message: message, Advice: advice})
+			Source: c.declared(name), Message: message, Advice: advice})
 	}
 	if old.layout != now.layout {
 		report(finding.TypeLayoutChanged, finding.Error, "the type's layout changed: values that live in the program have the old one",
@@ -90,7 +104,7 @@ func methodsChanged(x, y descriptor) string {
 func (c *comparer) compareVariable(name string) {
 	report := func(code finding.Code, severity finding.Severity, message, advice string) {
 		c.Findings = append(c.Findings, finding.Finding{Code: code, Severity: severity, Function: name,
-			Source: c.declarations.find(name), Message: message, Advice: advice})
+			Source: c.declared(name), Message: message, Advice: advice})
 	}
 	was, is := c.debug[0].info.typeName(c.debug[0].vars[name]), c.debug[1].info.typeName(c.debug[1].vars[name])
 	if was != is {
@@ -100,30 +114,65 @@ func (c *comparer) compareVariable(name string) {
 	}
 	b, okb := c.base.Lookup(name)
 	n, okn := c.new.Lookup(name)
+	if c.newValue(name) {
+		return // said by compareInit
+	}
 	if okb && okn && !c.new.Symbols[n].layoutDependent() && c.base.Symbols[b].Size == c.new.Symbols[n].Size && !c.paired.symbols(b, n) {
 		report(finding.InitialValueChanged, finding.Warning, "the variable's initial value changed: the program's variable keeps the value it has",
 			"set the variable in changed code, or restart the program")
 	}
 }
 
-func (c *comparer) initFinding(now int, why string) finding.Finding {
-	var fresh []string // variables that only new has
-	for _, r := range c.refsOf(c.new, now) {
-		s := &c.new.Symbols[r.Symbol]
-		if _, ok := c.debug[1].vars[s.Name]; ok && len(c.base.byName[s.Name]) == 0 && !slices.Contains(fresh, s.Name) {
-			fresh = append(fresh, s.Name)
+// newValue tells whether the source gives another initial value to a variable.
+func (c *comparer) newValue(name string) bool {
+	edit := c.sourceOf(PackageOf(name))
+	return edit != nil && slices.ContainsFunc(edit.Values, func(p source.Place) bool { return p.Name == bareName(name) })
+}
+
+// compareInit reports what the source of a package initialises otherwise than
+// it did: that has run, and does not run again. A new variable is no matter: it
+// is the patch that initialises it, or else emit refuses it.
+func (c *comparer) compareInit(pkg string) {
+	edit := c.sourceOf(pkg)
+	report := func(code finding.Code, severity finding.Severity, function, source, message, advice string) {
+		c.Findings = append(c.Findings, finding.Finding{Code: code, Severity: severity, Function: function, Source: source, Message: message, Advice: advice})
+	}
+	const advice = "do it where its effect is first needed, in a changed function, or restart the program"
+	if edit == nil {
+		for _, x := range c.inits[pkg] {
+			report(finding.InitChanged, finding.Error, c.new.Symbols[x.fn].Name, c.source(c.new, x.fn),
+				"initialisation changed, and is not run again: "+x.why, advice)
 		}
+		return
 	}
-	source := c.source(c.new, now)
-	if len(fresh) > 0 {
-		source = c.declarations.find(fresh[0])
+	prefix := SymbolPrefix(pkg)
+	for _, p := range edit.Inits {
+		report(finding.InitChanged, finding.Error, prefix+p.Name, p.String(),
+			"this func init is new or changed: the package was initialised when the program started, and is not initialised again", advice)
 	}
-	message := "initialisation changed, and is not run again: " + why
-	if len(fresh) > 0 {
-		message += "; it sets the new " + strings.Join(fresh, ", ")
+	for _, p := range edit.GoneInits {
+		report(finding.InitChanged, finding.Warning, prefix+p.Name, p.String(),
+			"this func init is gone: what it did when the program started stays done",
+			"undo it in a changed function, or restart the program, if that matters")
 	}
-	return finding.Finding{Code: finding.InitChanged, Severity: finding.Error, Function: c.new.Symbols[now].Name, Source: source,
-		Message: message, Advice: "initialise where the value is first used, or restart the program"}
+	for _, p := range edit.Values {
+		report(finding.InitialValueChanged, finding.Warning, prefix+p.Name, p.String(),
+			"the variable's initial value changed: the program's variable keeps the value it has", "set the variable in changed code, or restart the program")
+	}
+	for _, p := range edit.Effects {
+		report(finding.InitChanged, finding.Warning, prefix+"_", p.String(),
+			"the initial value of a new variable without a name is not computed: what computing it does is not done", advice)
+	}
+	functions, values := len(edit.Inits)+len(edit.GoneInits), len(edit.Values)+len(edit.Variables)+len(edit.Effects)
+	for _, x := range c.inits[pkg] {
+		name := c.new.Symbols[x.fn].Name
+		if numbered := initNumber.MatchString(name) && !strings.Contains(name, ".map."); numbered && functions > 0 || !numbered && values > 0 {
+			continue // which is why the code differs
+		}
+		report(finding.InitChanged, finding.Warning, name, c.source(c.new, x.fn),
+			"initialisation uses code that changed; it ran with the old code when the program started, and is not run again: "+x.why,
+			"set in changed code what it should have set, or restart the program, if that matters")
+	}
 }
 
 func (c *comparer) signatureFinding(now int) finding.Finding {

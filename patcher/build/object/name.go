@@ -1,6 +1,7 @@
 package object
 
 import (
+	"fmt"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -36,6 +37,24 @@ func unescape(path string) string {
 	}
 	return path
 }
+
+// SymbolPrefix returns what the names of a package's symbols begin with, as
+// cmd/internal/objabi.PathToPrefix has it, and a dot.
+func SymbolPrefix(pkg string) string {
+	var b strings.Builder
+	for i := range len(pkg) {
+		switch c := pkg[i]; {
+		case c <= ' ' || c == '%' || c == '"' || c >= 0x7f || c == '.' && i > strings.LastIndexByte(pkg, '/'):
+			fmt.Fprintf(&b, "%%%02x", c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String() + "."
+}
+
+// initNumber matches the name of a func init.
+var initNumber = regexp.MustCompile(`\.init\.[0-9]+$`)
 
 // closureSuffix is what cmd/compile appends to the name of the enclosing
 // function for a function that the source gives no name: see closureName in

@@ -157,13 +157,14 @@ func main() {`, "	label := \"circle\"\n", "	label := \"circle\"\n	if seen == nil
 			}
 			g := targettest.Start(t, targettest.Command{Path: target, Env: append(x.env, "GOGC=1")})
 			g.Line("circle ")
-			patch(t, g, path, x.want)
+			patch(t, g, path, x.want, "circle ")
 		})
 	}
 }
 
-// patch has the target run new code and old code in turn.
-func patch(t *testing.T, g *targettest.Target, path string, want []string) {
+// patch has the target run new code, which prints lines that begin as wanted,
+// and old code, which prints old, in turn.
+func patch(t *testing.T, g *targettest.Target, path string, want []string, old string) {
 	t.Helper()
 	p, err := process.Attach(g.Pid())
 	if err != nil {
@@ -195,7 +196,7 @@ func patch(t *testing.T, g *targettest.Target, path string, want []string) {
 		if _, _, err := e.Deactivate(t.Context(), q.ID); err != nil {
 			t.Fatal(err)
 		}
-		waitFor(t, g, from, "circle ")
+		waitFor(t, g, from, old)
 	}
 	g.MustLive()
 	if i := strings.Index(g.Output(), "BAD"); i >= 0 {
