@@ -108,3 +108,43 @@ func TestWhatAnEarlierPatchAddedKeepsItsType(t *testing.T) {
 		})
 	}
 }
+
+// What is shared has its initial value even if it is the later patch's function
+// that is called first, and is given it once.
+func TestASharedVariableIsInitialisedOnce(t *testing.T) {
+	s := newShop(t)
+	stock := edit{"type article struct {", `var stock = map[string]int{"pen": count()}
+var counted int
+
+//go:noinline
+func count() int { counted++; return 40 + counted }
+
+type article struct {`,
+		`	return fmt.Sprintf("hello %s", name)`, `	stock[name]++
+	return fmt.Sprint("hello ", name, " ", counted, string(must(json.Marshal(stock))))`,
+		`	"fmt"`, `	"encoding/json"
+	"fmt"`,
+		"func main() {", `func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func main() {`}
+	first := s.module(t, "first", stock)
+	second := s.module(t, "second", slices.Concat(stock, edit{`return "a " + t.label()`,
+		`var m map[string]any; err := json.Unmarshal(must(json.Marshal(stock)), &m); return fmt.Sprint(m, err, counted)`}), first)
+	target := s.start(t, "GOGC=1")
+	e, detach := attach(t, target)
+	a, b := load(t, e, first), load(t, e, second)
+	activate(t, e, b)
+	expect(t, target, "/describe", "map[pen:41] <nil> 1")
+	expect(t, target, "/greet?name=eve", `hello eve 1{"eve":1,"pen":41}`)
+	activate(t, e, a)
+	deactivate(t, e, b)
+	expect(t, target, "/gc", "collected")
+	expect(t, target, "/greet?name=eve", `hello eve 1{"eve":2,"pen":41}`)
+	detach()
+	target.MustLive()
+}

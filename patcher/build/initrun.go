@@ -49,12 +49,12 @@ var (
 
 func darnInit() {
 	if !` + emit.InitState + `.done.Load() {
-		darnInitAll()
+		` + emit.InitAll + `()
 	}
 }
 
 //go:noinline
-func darnInitAll() {
+func ` + emit.InitAll + `() {
 	s, self := &` + emit.InitState + `, darnInitGoroutine()
 	if s.goroutine.Load() == self {
 		return // called by what initialises

@@ -12,6 +12,7 @@ import (
 
 	"github.com/darn-dev/darn/patcher/build/object"
 	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/module"
 )
 
 // What the source of a package declares whose functions are to initialise what
@@ -23,6 +24,8 @@ const (
 	InitTasks = "darnInitTasks"
 	// InitRun is the func(unsafe.Pointer) that runs one, runtime.doInit1.
 	InitRun = "darnInitRun"
+	// InitAll is the func() that runs them all, once.
+	InitAll = "darnInitAll"
 	// InitState is what the runs have to share beside: no pointers.
 	InitState = "darnInitState"
 	// InitVariable, with a number, is a func() that initialises new variables of
@@ -46,7 +49,7 @@ var (
 func (b *builder) initialise() error {
 	packages := b.newPackages()
 	variables, err := b.newVariables(packages)
-	if err != nil || len(packages)+len(variables) == 0 {
+	if err != nil || len(packages)+len(variables) == 0 && len(b.initialisers()) == 0 {
 		return err
 	}
 	if b.shared[InitTasks] != nil {
@@ -78,13 +81,18 @@ func (b *builder) initialise() error {
 	return need
 }
 
-// newPackages lists the packages to initialise that Base has nothing of, in
-// order. Others may have variables that live, even if nothing initialised them.
+// newPackages lists the packages to initialise that Base has nothing of and that
+// no earlier module initialises, in order. Others may have variables that live, even if nothing initialised them.
 func (b *builder) newPackages() (packages []string) {
 	old := map[string]bool{}
 	for i := range b.Base.Symbols {
 		if s := &b.Base.Symbols[i]; s.Section != 0 {
 			old[object.PackageOf(s.Name)] = true
+		}
+	}
+	for _, e := range b.earlier {
+		for _, pkg := range e.m.Manifest.Go.InitPackages {
+			old[pkg] = true
 		}
 	}
 	for _, sym := range initTasks(b.new) {
@@ -218,19 +226,25 @@ func (b *builder) runTasks(packages []string) error {
 			}
 			addrs = append(addrs, lo)
 		} else if fns := variables[pkg]; len(fns) > 0 {
-			// runtime.initTask: state, number of functions, the functions.
-			data := make([]byte, 8+8*len(fns))
-			binary.LittleEndian.PutUint32(data[4:], uint32(len(fns)))
-			p := b.freshPiece(segData, data)
+			dests := make([]dest, len(fns))
 			for i, fn := range fns {
-				d, err := b.function(fn)
-				if err != nil {
+				if dests[i], err = b.function(fn); err != nil {
 					return err
 				}
-				b.fixups[p.lo+8+8*uint64(i)] = fixup{kind: fixAbs, to: d}
 			}
-			addrs = append(addrs, p.lo)
+			addrs = append(addrs, b.initTask(dests))
 		}
+	}
+	b.goPart().InitPackages = packages
+	if err := b.drain(); err != nil {
+		return err
+	}
+	if err := b.fillMethods(); err != nil {
+		return err
+	}
+	// What is shared comes first.
+	if all := b.initialisers(); len(all) > 0 {
+		addrs = slices.Insert(addrs, 0, b.initTask(all))
 	}
 	list := b.freshPiece(segRodata, make([]byte, 8*len(addrs)))
 	for i, addr := range addrs {
@@ -247,11 +261,45 @@ func (b *builder) runTasks(packages []string) error {
 	b.fixups[header.lo] = fixup{kind: fixAbs, to: own(list.lo)}
 	binary.LittleEndian.PutUint64(header.data[8:], uint64(len(addrs)))
 	binary.LittleEndian.PutUint64(header.data[16:], uint64(len(addrs)))
-	b.goPart().InitPackages = packages
-	if err := b.drain(); err != nil {
-		return err
+	return nil
+}
+
+// initTask makes a runtime.initTask that runs functions: its state, their
+// number, and they.
+func (b *builder) initTask(fns []dest) (addr uint64) {
+	data := make([]byte, 8+8*len(fns))
+	binary.LittleEndian.PutUint32(data[4:], uint32(len(fns)))
+	p := b.freshPiece(segData, data)
+	for i, fn := range fns {
+		b.fixups[p.lo+8+8*uint64(i)] = fixup{kind: fixAbs, to: fn}
 	}
-	return b.fillMethods()
+	return p.lo
+}
+
+// initialisers returns the functions by which the earlier modules that are
+// required initialise what they brought: what is shared with them has no value
+// before, and it may be this module's functions that are entered first.
+func (b *builder) initialisers() (fns []dest) {
+	for _, e := range b.earlier {
+		g := e.m.Manifest.Go
+		if !e.required || len(g.InitPackages)+len(g.InitVariables) == 0 {
+			continue
+		}
+		// One of several packages' does what all do.
+		i := slices.IndexFunc(e.m.Symbols, func(s module.Symbol) bool {
+			return !s.Undefined && s.Type == elf.STT_FUNC && strings.HasSuffix(s.Name, "."+InitAll)
+		})
+		if i < 0 {
+			continue
+		}
+		s := &e.m.Symbols[i]
+		name := s.Name + "@" + e.m.ID()
+		if _, known := b.symbols[name]; !known {
+			b.goPart().Imports = append(b.goPart().Imports, module.Import{Symbol: name, Module: e.m.ID(), Offset: s.Addr, Size: s.Size})
+		}
+		fns = append(fns, dest{symbol: b.undefined(name, elf.STT_FUNC)})
+	}
+	return fns
 }
 
 // variableFunctions returns the functions that initialise new variables, by
