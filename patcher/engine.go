@@ -38,8 +38,9 @@ type Engine struct {
 	exe    *exe.Executable
 	rt     *goruntime.Runtime
 	target *link.ProcessTarget
-	arena  *arena.Arena // nil while nothing is loaded
-	reg    *registry    // what the arena holds
+	arena  *arena.Arena     // nil while nothing is loaded
+	reg    *registry        // what the arena holds
+	waits  map[string]*wait // by patch: those that are pending
 }
 
 // Open makes an Engine for a process, which may be stopped or running; if
@@ -56,7 +57,10 @@ func Open(p *process.Process) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{turn: make(chan struct{}, 1), p: p, exe: x, reg: &registry{Version: registryVersion}}
+	e := &Engine{
+		turn: make(chan struct{}, 1), p: p, exe: x, reg: &registry{Version: registryVersion},
+		waits: make(map[string]*wait),
+	}
 	if err := e.open(); err != nil {
 		_ = e.letGo()
 		return nil, err
@@ -124,57 +128,6 @@ func (e *Engine) begin(ctx context.Context) (end func(), err error) {
 		return nil, err
 	}
 	return end, nil
-}
-
-// List returns the patches in the process with their states, in the order of
-// their loading. The target may run or be stopped, and is not touched; of one
-// that has ended it returns what was last known. Refused with busy.
-func (e *Engine) List(ctx context.Context) (*Listing, error) {
-	end, err := e.begin(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer end()
-	l := &Listing{
-		Patches: []Patch{},
-		Target: TargetInfo{
-			PID:      e.p.Pid(),
-			Language: "go",
-			BuildID:  e.exe.GoBuildID,
-		},
-	}
-	if e.exe.BuildInfo != nil {
-		l.Target.Version = e.exe.BuildInfo.GoVersion
-	}
-	for _, p := range e.reg.Patches {
-		l.Patches = append(l.Patches, *e.describe(p))
-	}
-	return l, nil
-}
-
-// describe makes a Patch of a record.
-func (e *Engine) describe(p *patchRecord) *Patch {
-	d := &Patch{ID: p.ID, Name: p.Name, Path: p.Path, State: e.state(p), Findings: p.Findings}
-	for _, f := range p.Functions {
-		d.Functions = append(d.Functions, Function{
-			Name:            f.Symbol,
-			Address:         f.Entry,
-			NewAddress:      f.New,
-			Source:          f.Source,
-			Encoding:        f.Encoding,
-			FramesInOldCode: f.OldFrames,
-		})
-	}
-	return d
-}
-
-// state returns the state of p. The switch is the truth: it is in the
-// target, and a Darn killed between a store and its record can't lie.
-func (e *Engine) state(p *patchRecord) State {
-	if e.arena.Switch(p.Switch) {
-		return Active
-	}
-	return Loaded
 }
 
 // alive refuses with target-exited if the target has ended: a store into a

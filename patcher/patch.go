@@ -26,8 +26,10 @@ type Function struct {
 	NewAddress uint64            `json:"newAddress"` // of the new code, 0 if nothing is loaded
 	Source     string            `json:"source,omitempty"`
 	Encoding   redirect.Encoding `json:"encoding"`
-	// FramesInOldCode is the number of stack frames that were in the old code
-	// when the patch was activated.
+	// FramesInOldCode is how many stack frames of the target were in code that
+	// the patch replaces when that was last looked at: by the activation, if it
+	// halted the target, by List, or by an activation that waits. It is -1 if
+	// nobody has looked since the patch was activated, and 0 while it is loaded.
 	FramesInOldCode int `json:"framesInOldCode"`
 }
 
@@ -39,6 +41,12 @@ type Receipt struct {
 	HaltMicros     int64          `json:"haltMicros"`     // for how long altogether
 	ThreadsHalted  int            `json:"threadsHalted"`  // the most threads in one halt
 	Encodings      map[string]int `json:"encodings,omitempty"`
+	// Replaced holds the ids of the patches that an activation has deactivated
+	// at the same instant.
+	Replaced []string `json:"replaced,omitempty"`
+	// Looks is how often an activation looked whether anybody runs the old
+	// code; 0 if it did not have to wait for that.
+	Looks int `json:"looks,omitempty"`
 }
 
 // AttachReceipt is the receipt of what it cost the target that p was attached
@@ -93,9 +101,32 @@ type ModuleInfo struct {
 	Base        string     `json:"base,omitempty"`
 }
 
+// The consistencies of an activation.
+const (
+	// Immediate: new calls run new code at once, calls that are in old code
+	// finish there.
+	Immediate = "immediate"
+	// Quiescent: the patch is activated at an instant at which nobody is in the
+	// code that it replaces.
+	Quiescent = "quiescent"
+)
+
+// QuiescenceTimeout is for how long a quiescent activation waits if it is not
+// told.
+const QuiescenceTimeout = 10 * time.Second
+
 // ActivateOptions modify activate.
 type ActivateOptions struct {
-	// Consistency is "immediate" (also if empty): new calls run new code at
-	// once, calls already in old code finish there.
-	Consistency string `json:"consistency,omitempty"`
+	// Consistency is Immediate (also if empty) or Quiescent.
+	Consistency string
+	// Timeout is for how long a Quiescent activation waits; 0 stands for
+	// QuiescenceTimeout.
+	Timeout time.Duration
+	// Waiting, if not nil, is called by a Quiescent activation after each look
+	// that was in vain, with the patch, which is Pending, and why it can't be
+	// activated yet. It may call the Engine.
+	Waiting func(p *Patch, why *finding.Refusal)
+	// Replace deactivates all other active patches at the instant at which this
+	// one is activated.
+	Replace bool
 }

@@ -64,8 +64,8 @@ type functionRecord struct {
 	Stub uint64 `json:"stub,omitempty"`
 	// Pad is a jump to Stub, beside it; 0 if the entry leads straight there.
 	Pad uint64 `json:"pad,omitempty"`
-	// OldFrames counts the frames in the old code at the last activation
-	// that halted the target.
+	// OldFrames counts the frames in code that the function replaces, when that
+	// was last looked at; notCounted if it was not since the activation.
 	OldFrames int `json:"oldFrames,omitempty"`
 }
 
@@ -120,11 +120,13 @@ func (p *patchRecord) function(entry uint64) *functionRecord {
 }
 
 // pendingTransition is the write-ahead record of a transition: everything it
-// writes into memory that the target had before Darn came.
+// writes into memory that the target had before Darn came, and the switches.
 type pendingTransition struct {
 	Operation Operation         `json:"operation"`
 	Patch     string            `json:"patch"`
 	Writes    []goruntime.Write `json:"writes"`
+	// Switches are those that it sets, in the positions that they had.
+	Switches []arena.Position `json:"switches,omitempty"`
 }
 
 // patch returns the record with the given id, or a Refusal not-loaded.

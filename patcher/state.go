@@ -2,6 +2,7 @@ package patcher
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/darn-dev/darn/patcher/finding"
 )
@@ -13,6 +14,7 @@ type State string
 const (
 	Unloaded State = "unloaded"
 	Loaded   State = "loaded"
+	Pending  State = "pending" // loaded, and to be activated when nobody runs the old code
 	Active   State = "active"
 )
 
@@ -28,25 +30,38 @@ const (
 )
 
 // transitions lists every legal transition. What is not here is refused.
-var transitions = map[Operation]struct{ from, to State }{
-	OpLoad:       {Unloaded, Loaded},
-	OpActivate:   {Loaded, Active},
-	OpDeactivate: {Active, Loaded},
-	OpUnload:     {Loaded, Unloaded},
+var transitions = []struct {
+	op       Operation
+	from, to State
+}{
+	{OpLoad, Unloaded, Loaded},
+	{OpActivate, Loaded, Active},
+	{OpDeactivate, Active, Loaded},
+	{OpDeactivate, Pending, Loaded},
+	{OpUnload, Loaded, Unloaded},
 }
 
 // next returns the state that op leads to from s, or a Refusal wrong-state
 // that names the state the patch is in.
 func (s State) next(op Operation, id string) (State, error) {
-	t := transitions[op]
-	if t.from == s {
-		return t.to, nil
+	var needs []string
+	for _, t := range transitions {
+		switch {
+		case t.op != op:
+		case t.from == s:
+			return t.to, nil
+		default:
+			needs = append(needs, string(t.from))
+		}
 	}
 	advice := map[Operation]string{
 		OpActivate:   "nothing to do: its code is already in use",
 		OpDeactivate: "nothing to do: its code is not in use",
 		OpUnload:     "deactivate it first",
 	}[op]
+	if op == OpActivate && s == Pending {
+		advice = "its activation waits until nobody runs the old code; deactivate it to give that up"
+	}
 	return s, finding.Refuse(finding.WrongState,
-		fmt.Sprintf("cannot %s patch %s: it is %s, and %s needs it %s", op, id, s, op, t.from), advice)
+		fmt.Sprintf("cannot %s patch %s: it is %s, and %s needs it %s", op, id, s, op, strings.Join(needs, " or ")), advice)
 }

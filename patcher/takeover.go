@@ -58,8 +58,7 @@ func (e *Engine) takeOver() error {
 // to try again if the writes can't be made at this instant.
 func (e *Engine) rollbackPending(h *process.Halt) (retry *finding.Refusal, err error) {
 	pending := e.reg.Pending
-	toggle := pending.Operation == OpActivate || pending.Operation == OpDeactivate
-	if !toggle {
+	if len(pending.Switches) == 0 { // it is no toggle
 		if retry, err = e.quiet(h); retry != nil || err != nil {
 			return retry, err
 		}
@@ -89,14 +88,8 @@ func (e *Engine) rollbackPending(h *process.Halt) (retry *finding.Refusal, err e
 		}
 	}
 	h.ClearCaches()
-	if toggle {
-		p, err := e.reg.patch(pending.Patch)
-		if err != nil {
-			return nil, err
-		}
-		if err := e.arena.SetSwitch(p.Switch, pending.Operation == OpDeactivate); err != nil {
-			return nil, err
-		}
+	if err := e.arena.SetSwitches(pending.Switches...); err != nil {
+		return nil, err
 	}
 	e.reg.Pending = nil
 	return nil, e.reg.save(e.arena)
@@ -138,6 +131,9 @@ func (e *Engine) claim() error {
 		}
 		if err := e.arena.ClaimSwitch(p.Switch); err != nil {
 			return damaged("%v", err)
+		}
+		for _, f := range p.Functions {
+			f.OldFrames = notCounted // much may have returned since
 		}
 	}
 	return nil

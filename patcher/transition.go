@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/darn-dev/darn/patcher/arena"
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/goruntime"
 	"github.com/darn-dev/darn/patcher/process"
@@ -20,6 +21,8 @@ type transition struct {
 	undo []func() error
 	done bool
 	data []goruntime.Block // what takeData gave
+	// switches are those that it sets, in their new positions.
+	switches []arena.Position
 }
 
 // transit begins a transition on a copy of the registry.
@@ -37,7 +40,7 @@ func (t *transition) onUndo(f func() error) { t.undo = append(t.undo, f) }
 // is recorded too, and is not used for anything else.
 func (t *transition) journal(writes []goruntime.Write) error {
 	pending := t.e.reg.clone()
-	pending.Pending = &pendingTransition{Operation: t.op, Patch: t.id, Writes: writes}
+	pending.Pending = &pendingTransition{Operation: t.op, Patch: t.id, Writes: writes, Switches: t.before()}
 	pending.Blocks, pending.Data = t.reg.Blocks, t.reg.Data
 	pending.Runtime.Retired = append(pending.Runtime.Retired, t.data...)
 	if t.op == OpLoad {
@@ -52,6 +55,16 @@ func (t *transition) journal(writes []goruntime.Write) error {
 	}
 	t.onUndo(func() error { return t.e.reg.save(t.e.arena) })
 	return nil
+}
+
+// before returns the switches in the positions that they have before the
+// transition.
+func (t *transition) before() []arena.Position {
+	before := slices.Clone(t.switches)
+	for i := range before {
+		before[i].On = !before[i].On
+	}
+	return before
 }
 
 // apply makes the writes, in order, while the target is halted. Each is made

@@ -243,24 +243,52 @@ func (a *Arena) FreeSwitch(addr uint64) {
 	}
 }
 
-// SetSwitch sets a switch by one atomic store, in either state of the target:
-// all its threads and forked children see it at the same instant.
-func (a *Arena) SetSwitch(addr uint64, on bool) error {
+// Position is a switch and the position that it has or is to have.
+type Position struct {
+	Switch uint64 `json:"switch"` // its address in the target
+	On     bool   `json:"on"`
+}
+
+// SetSwitches sets switches, in either state of the target, by one atomic store
+// for each word that they are in: all the target's threads and forked children
+// see what is in one word change at the same instant, and not in parts.
+func (a *Arena) SetSwitches(positions ...Position) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	n, err := a.switchAt(addr)
-	if err != nil {
-		return err
+	var words []int
+	masks, bits := map[int]uint64{}, map[int]uint64{}
+	for _, p := range positions {
+		n, err := a.switchAt(p.Switch)
+		if err != nil {
+			return err
+		}
+		word, shift := n/wordSize, n%wordSize*8
+		if masks[word] == 0 {
+			words = append(words, word)
+		}
+		masks[word] |= 0xff << shift
+		if p.On {
+			bits[word] |= 1 << shift
+		}
 	}
 	if a.mem == nil {
 		return errClosed
 	}
-	var b byte
-	if on {
-		b = 1
+	for _, word := range words {
+		storeWord(&a.mem[switchesAt+word*wordSize], masks[word], bits[word])
 	}
-	storeByte(&a.mem[switchesAt+n], b)
 	return nil
+}
+
+// Together tells whether SetSwitches sets all of these by one store. NewSwitch
+// takes the lowest that is free, so that few patches have theirs in one word.
+func (a *Arena) Together(positions ...Position) bool {
+	for _, p := range positions {
+		if p.Switch/wordSize != positions[0].Switch/wordSize {
+			return false
+		}
+	}
+	return true
 }
 
 // Switch tells whether a switch is on.

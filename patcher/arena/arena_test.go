@@ -245,7 +245,7 @@ func TestSwitchIsSeenByAForkedChild(t *testing.T) {
 	}
 	defer memory.Close()
 	for _, on := range []bool{true, false, true} {
-		if err := a.SetSwitch(sw, on); err != nil {
+		if err := a.SetSwitches(Position{sw, on}); err != nil {
 			t.Fatal(err)
 		}
 		var inChild, inParent [1]byte
@@ -279,7 +279,7 @@ func TestSecondDarnFindsEverything(t *testing.T) {
 	off, _ := a.NewSwitch()
 	copy(a.View(addr, 5), "hello")
 	halt(t, first, func(h *process.Halt) error { return a.Map(h, addr, pageSize, unix.PROT_READ) })
-	if err := errors.Join(a.SetSwitch(on, true), a.Save([]byte("old")), a.Save([]byte("new")), a.Close(), first.Close()); err != nil {
+	if err := errors.Join(a.SetSwitches(Position{on, true}), a.Save([]byte("old")), a.Save([]byte("new")), a.Close(), first.Close()); err != nil {
 		t.Fatal(err)
 	}
 

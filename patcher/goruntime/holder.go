@@ -7,6 +7,7 @@ type Holder struct {
 	Value     uint64 // the word, which lies in one of the ranges asked for
 	At        uint64 // the address of the word, 0 for a register
 	Frame     bool   // a saved program counter: a function in the range is being executed
+	Function  string // of those of Positions: which function's code Value leads into, or its address
 	Where     string // in words
 }
 

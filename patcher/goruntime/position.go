@@ -73,12 +73,12 @@ func (s *survey) registers(in *set) []Holder {
 	for i := range s.threads {
 		t := &s.threads[i]
 		if in.holds(t.PC) {
-			found = append(found, Holder{Thread: t.ID, Value: t.PC, Frame: true,
+			found = append(found, Holder{Thread: t.ID, Value: t.PC, Frame: true, Function: s.snapshot.nameAt(t.PC),
 				Where: fmt.Sprintf("thread %d%s is in %s", t.ID, s.running(t.ID), s.snapshot.nameAt(t.PC))})
 		}
 		for _, w := range t.Regs {
 			if in.holds(w) {
-				found = append(found, Holder{Thread: t.ID, Value: w,
+				found = append(found, Holder{Thread: t.ID, Value: w, Function: s.snapshot.nameAt(w),
 					Where: fmt.Sprintf("thread %d%s has %s in a register", t.ID, s.running(t.ID), s.snapshot.describe(w))})
 			}
 		}
@@ -96,7 +96,7 @@ func (s *survey) running(id int) string {
 
 // atPC is a goroutine that goes on in the set.
 func (s *survey) atPC(g *Goroutine) Holder {
-	return Holder{Goroutine: g.ID, Thread: g.Thread, Value: g.PC, Frame: true,
+	return Holder{Goroutine: g.ID, Thread: g.Thread, Value: g.PC, Frame: true, Function: s.snapshot.nameAt(g.PC),
 		Where: fmt.Sprintf("%v is in %s", g, s.snapshot.nameAt(g.PC))}
 }
 
@@ -121,6 +121,7 @@ func (p *part) holder(at int) Holder {
 // is in.
 func (s *survey) onStack(p *part, at int, fn *function) Holder {
 	h := p.holder(at)
+	h.Function = s.snapshot.nameAt(h.Value)
 	place := fmt.Sprintf("at sp%+#x", int64(h.At-p.g.SP))
 	switch {
 	case p.what != "":
@@ -140,29 +141,7 @@ func (s *survey) onStack(p *part, at int, fn *function) Holder {
 func (s *survey) returning(p *part, at int) Holder {
 	h := p.holder(at)
 	h.Frame = true
-	h.Where = fmt.Sprintf("%s is in %s", p.owner(), s.snapshot.nameAt(h.Value-1))
+	h.Function = s.snapshot.nameAt(h.Value - 1)
+	h.Where = fmt.Sprintf("%s is in %s", p.owner(), h.Function)
 	return h
-}
-
-// Frames counts, for each of the ranges, the frames of threads and goroutines
-// that are in it: calls that have not returned. The target must be halted. On
-// the stack of a goroutine that runs, a dead word may be counted too.
-func (r *Runtime) Frames(h *process.Halt, ranges ...Range) ([]int, error) {
-	s, err := r.survey(h, signalReach)
-	if err != nil {
-		return nil, err
-	}
-	counts := make([]int, len(ranges))
-	count := func(pc uint64) {
-		for i, r := range ranges {
-			if r.Holds(pc, 1) {
-				counts[i]++
-			}
-		}
-	}
-	for i := range s.threads {
-		count(s.threads[i].PC)
-	}
-	err = s.frames(newSet(ranges), func(holder Holder) { count(holder.Value) })
-	return counts, err
 }

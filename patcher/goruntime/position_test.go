@@ -25,10 +25,18 @@ func TestPositionsFindAParkedGoroutine(t *testing.T) {
 	look := func() (found []Holder, frames []int) {
 		s.halt(func(h *process.Halt) (err error) {
 			park := s.function(h, "main.park")
-			if found, err = s.rt.Positions(h, park); err != nil {
-				return err
+			main := s.function(h, "main.main")
+			all, err := s.rt.Positions(h, park, main)
+			frames, found = make([]int, 2), nil
+			for _, x := range all {
+				switch {
+				case park.Holds(x.Value, 1):
+					found = append(found, x)
+					frames[0]++
+				case x.Frame && x.Function == "main.main":
+					frames[1]++
+				}
 			}
-			frames, err = s.rt.Frames(h, park, s.function(h, "main.main"))
 			return err
 		})
 		return found, frames

@@ -50,6 +50,14 @@ type HaltStats struct {
 	ThreadsHalted int
 }
 
+// Add returns what s and t count together.
+func (s HaltStats) Add(t HaltStats) HaltStats {
+	return HaltStats{
+		Halts: s.Halts + t.Halts, Total: s.Total + t.Total, Max: max(s.Max, t.Max),
+		ThreadsHalted: max(s.ThreadsHalted, t.ThreadsHalted),
+	}
+}
+
 // Thread is one thread of a halted target.
 type Thread struct {
 	ID     int // as the kernel numbers it

@@ -1,0 +1,198 @@
+package patcher
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/process"
+)
+
+// longestPause bounds the pause between two looks of a wait.
+const longestPause = 200 * time.Millisecond
+
+// wait is an activation that waits until nobody is in the code that its patch
+// replaces. Each look is a turn of its own, so that other operations go on; in
+// between the patch is pending.
+type wait struct {
+	e     *Engine
+	id    string
+	opts  ActivateOptions
+	start time.Time
+
+	looks     int
+	halts     process.HaltStats
+	cancelled chan struct{}
+	frames    map[uint64]int // in old code at the last look, by the entry of the function
+}
+
+// activateQuiet activates the patch at an instant at which nobody is in the
+// code that it replaces.
+func (e *Engine) activateQuiet(ctx context.Context, id string, opts ActivateOptions) (*Patch, *Receipt, error) {
+	w := &wait{e: e, id: id, opts: opts, start: time.Now(), cancelled: make(chan struct{})}
+	deadline := w.start.Add(cmp.Or(opts.Timeout, QuiescenceTimeout))
+	for pause := haltPause; ; pause = min(2*pause, longestPause) {
+		p, r, why, err := w.look(ctx)
+		if err != nil || why == nil {
+			w.forget()
+			return p, r, err
+		}
+		if opts.Waiting != nil {
+			opts.Waiting(p, why)
+		}
+		left := time.Until(deadline)
+		if left <= 0 {
+			w.forget()
+			return nil, nil, w.timedOut(why)
+		}
+		select {
+		case <-time.After(min(pause, left)):
+		case <-w.cancelled:
+			return nil, nil, w.wasCancelled()
+		case <-ctx.Done():
+			w.forget()
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return nil, nil, w.timedOut(why)
+			}
+			return nil, nil, fmt.Errorf("the activation of patch %s was given up while it waited, it stays loaded: %w", id, ctx.Err())
+		}
+	}
+}
+
+// look activates the patch if nobody is in the way. Otherwise it returns why
+// not, and the patch is pending.
+func (w *wait) look(ctx context.Context) (p *Patch, r *Receipt, why *finding.Refusal, err error) {
+	e := w.e
+	end, err := e.begin(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	defer end()
+	if w.looks > 0 {
+		if e.waits[w.id] != w {
+			return nil, nil, nil, w.wasCancelled()
+		}
+		delete(e.waits, w.id)
+	}
+	w.looks++
+	s, err := e.switching(OpActivate, w.id, w.opts.Replace)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if why, err = w.try(ctx, s); err != nil {
+		return nil, nil, nil, err
+	}
+	if why == nil {
+		p, r = s.outcome(w.start, w.halts)
+		r.Looks = w.looks
+		return p, r, nil, nil
+	}
+	w.frames = make(map[uint64]int)
+	for _, f := range s.patch().Functions {
+		w.frames[f.Entry] = f.OldFrames
+	}
+	e.waits[w.id] = w
+	record, _ := e.reg.patch(w.id)
+	return e.describe(record), nil, why, nil
+}
+
+// try halts the target once and makes the change if nobody is in the way. If
+// its user has stopped it nothing would change until the next look: then why is
+// the error.
+func (w *wait) try(ctx context.Context, s *switching) (why *finding.Refusal, err error) {
+	halts := w.e.p.Measure()
+	defer func() { w.halts = w.halts.Add(halts()) }()
+	stopped := false
+	if err = s.stubs(s.patch()); err == nil {
+		err = w.e.p.Halt(ctx, func(h *process.Halt) (err error) {
+			stopped = !h.WasRunning()
+			why, err = s.try(h, true)
+			return err
+		})
+	}
+	if err == nil && why == nil {
+		return nil, nil
+	}
+	err = s.rollback(err)
+	switch {
+	case finding.CodeOf(err) == finding.Busy && ctx.Err() == nil:
+		// The debug session is in a step, for one.
+		return finding.As(err), nil
+	case err == nil && stopped:
+		why.Findings[0].Advice = "the program is stopped: continue it, then try again"
+		return nil, why
+	}
+	return why, err
+}
+
+// forget ends the wait, unless it was cancelled.
+func (w *wait) forget() {
+	w.e.turn <- struct{}{}
+	defer func() { <-w.e.turn }()
+	if w.e.waits[w.id] == w {
+		delete(w.e.waits, w.id)
+	}
+}
+
+// cancel ends the wait from another operation.
+func (w *wait) cancel() {
+	delete(w.e.waits, w.id)
+	close(w.cancelled)
+}
+
+func (w *wait) wasCancelled() error {
+	return finding.Refuse(finding.WrongState,
+		fmt.Sprintf("patch %s was deactivated while its activation waited", w.id), "activate it again if it is wanted")
+}
+
+// timedOut makes the reason of the last look the error.
+func (w *wait) timedOut(why *finding.Refusal) error {
+	f := &why.Findings[0]
+	f.Message += fmt.Sprintf(" (after %v and %d looks)", time.Since(w.start).Round(time.Millisecond), w.looks)
+	return why
+}
+
+// heldUp says who is in code that the patch replaces.
+func (e *Engine) heldUp(id string, held []holdup) *finding.Refusal {
+	const most = 20
+	calls := "1 call is"
+	if len(held) > 1 {
+		calls = fmt.Sprintf("%d calls are", len(held))
+	}
+	r := finding.Refuse(finding.QuiescenceTimeout,
+		fmt.Sprintf("patch %s can't be activated while %s in code that it replaces", id, calls),
+		"it stays loaded and inactive; wait longer, or activate it with consistency immediate: calls that are under way then finish in the old code")
+	for _, x := range held[:min(len(held), most)] {
+		f := finding.Finding{Code: finding.QuiescenceTimeout, Severity: finding.Info, Message: x.String()}
+		f.Function, f.Source = e.where(&x)
+		r.Findings = append(r.Findings, f)
+	}
+	if n := len(held) - most; n > 0 {
+		r.Findings = append(r.Findings, finding.Finding{
+			Code: finding.QuiescenceTimeout, Severity: finding.Info, Message: fmt.Sprintf("and %d more", n),
+		})
+	}
+	return r
+}
+
+// where returns the function and the line of source that somebody is at; of a
+// patch's code the line is that of the function.
+func (e *Engine) where(x *holdup) (function, source string) {
+	f := x.zone.function
+	if x.zone.in != nil {
+		g := x.zone.in.function(f.Entry)
+		return x.Function, g.Source
+	}
+	at := x.Value - 1 // the call that will return there
+	if x.At == 0 && x.Goroutine == 0 {
+		at = x.Value // the instruction that a thread is at
+	}
+	if _, file, line, err := e.exe.FuncLine(at - e.p.LoadBias()); err == nil {
+		return f.Symbol, fmt.Sprintf("%s:%d", filepath.Clean(file), line)
+	}
+	return f.Symbol, f.Source
+}
