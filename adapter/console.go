@@ -17,10 +17,13 @@ import (
 // consoleHelp is what "darn help" prints.
 const consoleHelp = `darn inspect FILE     what loading the module would do; nothing is touched
 darn load FILE        map the module into the target; nothing runs it yet
-darn activate ID      switch its functions on
+darn activate ID [quiescent [TIMEOUT]] [replace]
+                      switch its functions on; quiescent: when nobody is in the
+                      old code, for which it waits 10s or TIMEOUT; replace: and
+                      switch all other patches off at the same instant
 darn deactivate ID    switch them off
 darn unload ID        take the module out
-darn list             the patches in the target`
+darn list             the patches in the target, and the frames in old code`
 
 // consoleCommand is a command of Darn's in a debug console. Anything else that
 // begins with the word darn may be an expression in the target's language.
@@ -50,16 +53,17 @@ func (s *patches) console(h *header) bool {
 
 // command runs a command and returns what to print.
 func (s *patches) command(ctx context.Context, name, argument string) (string, error) {
-	var a struct {
-		Path string `json:"path,omitempty"`
-		ID   string `json:"id,omitempty"`
-	}
+	var a arguments
 	switch name {
 	case "help":
 		return consoleHelp, nil
 	case "inspect", "load":
 		a.Path = argument
-	case "activate", "deactivate", "unload":
+	case "activate":
+		if err := a.parse(strings.Fields(argument)); err != nil {
+			return "", fmt.Errorf("%w:\n%s", err, consoleHelp)
+		}
+	case "deactivate", "unload":
 		a.ID = argument
 	case "list":
 	default:
@@ -81,6 +85,26 @@ func (s *patches) command(ctx context.Context, name, argument string) (string, e
 		return showResult(body), nil
 	}
 	return "", nil
+}
+
+// parse reads the arguments of activate.
+func (a *arguments) parse(words []string) error {
+	for i, word := range words {
+		timeout, err := time.ParseDuration(word)
+		switch {
+		case i == 0:
+			a.ID = word
+		case word == patcher.Quiescent || word == patcher.Immediate:
+			a.Consistency = word
+		case word == "replace":
+			a.Replace = true
+		case err == nil && timeout > 0 && a.Consistency == patcher.Quiescent:
+			a.TimeoutMs = max(timeout.Milliseconds(), 1)
+		default:
+			return fmt.Errorf("darn activate does not know %q", word)
+		}
+	}
+	return nil
 }
 
 func showInspection(i *patcher.Inspection) string {
@@ -110,7 +134,11 @@ func showListing(l *patcher.Listing) string {
 	b.WriteString("\n")
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, p := range l.Patches {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d functions\n", p.ID, p.State, p.Name, len(p.Functions))
+		frames := 0
+		for _, f := range p.Functions {
+			frames += max(f.FramesInOldCode, 0)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d functions\t%d frames in old code\n", p.ID, p.State, p.Name, len(p.Functions), frames)
 	}
 	t.Flush()
 	return strings.TrimSuffix(b.String(), "\n")
@@ -120,6 +148,9 @@ func showResult(r result) string {
 	var b strings.Builder
 	if r.Patch != nil {
 		fmt.Fprintf(&b, "%s %s: %s\n", r.Patch.ID, r.Patch.Name, r.Patch.State)
+	}
+	if len(r.Receipt.Replaced) > 0 {
+		fmt.Fprintf(&b, "replaced: %s\n", strings.Join(r.Receipt.Replaced, ", "))
 	}
 	took := time.Duration(r.Receipt.DurationMicros) * time.Microsecond
 	fmt.Fprintf(&b, "%s in %v; ", r.Receipt.Operation, took)

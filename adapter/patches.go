@@ -129,8 +129,9 @@ type arguments struct {
 	ID              string          `json:"id"`
 	Consistency     string          `json:"consistency"`
 	TimeoutMs       int64           `json:"timeoutMs"`
-	At              json.RawMessage `json:"at"`
+	At              json.RawMessage `json:"at,omitempty"`
 	StopOnFirstCall bool            `json:"stopOnFirstCall"`
+	Replace         bool            `json:"replace"`
 }
 
 // result is the answer to the requests that change a patch.
@@ -168,12 +169,15 @@ func (s *patches) answer(ctx context.Context, command string, raw json.RawMessag
 	if len(a.At) > 0 && string(a.At) != "null" || a.StopOnFirstCall {
 		return nil, errors.New("activation at a point (at, stopOnFirstCall) is not supported yet: nothing was done")
 	}
-	if a.TimeoutMs > 0 {
+	timeout := time.Duration(a.TimeoutMs) * time.Millisecond
+	// A quiescent activation keeps to it itself, and says why it waited.
+	if timeout > 0 && a.Consistency != patcher.Quiescent {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(a.TimeoutMs)*time.Millisecond)
+		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	defer s.p.progress(command)()
+	update, end := s.p.progress(command)
+	defer end()
 	e, err := s.open(ctx)
 	if err != nil {
 		return nil, err
@@ -190,7 +194,25 @@ func (s *patches) answer(ctx context.Context, command string, raw json.RawMessag
 		r.Patch, r.Receipt, err = e.Load(ctx, a.Path)
 	case "darn/activate":
 		reason = "activated"
-		r.Patch, r.Receipt, err = e.Activate(ctx, a.ID, patcher.ActivateOptions{Consistency: a.Consistency})
+		pending := false
+		r.Patch, r.Receipt, err = e.Activate(ctx, a.ID, patcher.ActivateOptions{
+			Consistency: a.Consistency, Timeout: timeout, Replace: a.Replace,
+			Waiting: func(patch *patcher.Patch, why *finding.Refusal) {
+				update(why.Findings[0].Message)
+				if !pending {
+					pending = true
+					s.p.event("darn/patch", patchEvent{"pending", patch, nil})
+				}
+			},
+		})
+		switch {
+		case err != nil && pending:
+			s.p.event("darn/patch", patchEvent{"failed", find(context.WithoutCancel(ctx), e, a.ID), nil})
+		case err == nil:
+			for _, id := range r.Receipt.Replaced {
+				s.p.event("darn/patch", patchEvent{"deactivated", find(ctx, e, id), r.Receipt})
+			}
+		}
 	case "darn/deactivate":
 		reason = "deactivated"
 		r.Patch, r.Receipt, err = e.Deactivate(ctx, a.ID)
@@ -214,12 +236,12 @@ func (s *patches) answer(ctx context.Context, command string, raw json.RawMessag
 type patchEvent struct {
 	Reason  string           `json:"reason"`
 	Patch   *patcher.Patch   `json:"patch"`
-	Receipt *patcher.Receipt `json:"receipt"`
+	Receipt *patcher.Receipt `json:"receipt,omitempty"` // none yet with pending, and none with failed
 }
 
 // find returns the patch with an id as it is now.
 func find(ctx context.Context, e *patcher.Engine, id string) *patcher.Patch {
-	if l, err := e.List(ctx); err == nil {
+	if l, err := e.Known(ctx); err == nil {
 		for _, p := range l.Patches {
 			if p.ID == id {
 				return &p

@@ -12,27 +12,37 @@ import (
 const progressAfter = 500 * time.Millisecond
 
 // progress shows the client that something is under way until end is called,
-// if that takes long and the client can show it.
-func (p *proxy) progress(title string) (end func()) {
+// if that takes long and the client can show it. update says how it stands.
+func (p *proxy) progress(title string) (update func(message string), end func()) {
 	p.mu.Lock()
 	shows := p.showsProgress
 	p.lastProgress++
 	id := fmt.Sprintf("darn-%d", p.lastProgress)
 	p.mu.Unlock()
 	if !shows {
-		return func() {}
+		return func(string) {}, func() {}
 	}
 	var mu sync.Mutex
 	begun, over := false, false
+	shown, last := "", ""
 	timer := time.AfterFunc(progressAfter, func() {
 		mu.Lock()
 		defer mu.Unlock()
 		if !over {
-			begun = true
-			p.event("progressStart", dap.ProgressStartEventBody{ProgressId: id, Title: title})
+			begun, shown = true, last
+			p.event("progressStart", dap.ProgressStartEventBody{ProgressId: id, Title: title, Message: shown})
 		}
 	})
-	return func() {
+	update = func(message string) {
+		mu.Lock()
+		defer mu.Unlock()
+		last = message
+		if begun && !over && message != shown {
+			shown = message
+			p.event("progressUpdate", dap.ProgressUpdateEventBody{ProgressId: id, Message: message})
+		}
+	}
+	return update, func() {
 		timer.Stop()
 		mu.Lock()
 		defer mu.Unlock()

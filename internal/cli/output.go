@@ -68,8 +68,11 @@ func (a *app) printFunctions(functions []patcher.Function) {
 			line += fmt.Sprintf("\t-> %#x", f.NewAddress)
 		}
 		line += "\t" + f.Source
-		if f.FramesInOldCode > 0 {
+		switch {
+		case f.FramesInOldCode > 0:
 			line += fmt.Sprintf("\t%s in old code", count(f.FramesInOldCode, "frame", "frames"))
+		case f.FramesInOldCode < 0:
+			line += "\tframes in old code not counted"
 		}
 		fmt.Fprintln(table, line)
 	}
@@ -83,6 +86,12 @@ func describeReceipt(r *patcher.Receipt) string {
 		text += ", no halt"
 	} else {
 		text += fmt.Sprintf(", %s (%s, %s)", count(r.Halts, "halt", "halts"), micros(r.HaltMicros), count(r.ThreadsHalted, "thread", "threads"))
+	}
+	if r.Looks > 0 {
+		text += ", " + count(r.Looks, "look", "looks")
+	}
+	if n := len(r.Replaced); n > 0 {
+		text += fmt.Sprintf(", %s replaced (%s)", count(n, "patch", "patches"), strings.Join(r.Replaced, ", "))
 	}
 	for _, encoding := range slices.Sorted(maps.Keys(r.Encodings)) {
 		text += fmt.Sprintf(", %s (%s)", count(r.Encodings[encoding], "redirect", "redirects"), encoding)

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/darn-dev/darn/patcher"
+	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/process"
 )
 
@@ -91,12 +92,41 @@ register it with the Go runtime, and detach. No function is replaced before
 }
 
 func (a *app) activateCommand() *cobra.Command {
-	var options patcher.ActivateOptions
+	options := patcher.ActivateOptions{Consistency: patcher.Immediate}
 	cmd := a.switchCommand("activate", "Switch a patch on", `Switch all functions of a loaded patch to their new code, at one instant for
-all threads. Calls that are under way finish in the old code.`,
+all threads.
+
+With --consistency=immediate, the default, calls that are under way finish in
+the old code; "darn list" counts them. With --consistency=quiescent the patch
+is switched on at an instant at which no goroutine is in the old code: the
+process is looked at again and again until that is so or the time is over, and
+then the command says which calls hold it up.
+
+With --replace all other active patches are switched off at the same instant,
+as for a patch that holds their changes too.`,
 		func(ctx context.Context, e *patcher.Engine, id string) (*patcher.Patch, *patcher.Receipt, error) {
+			show, wipe := progress(a.stderr)
+			defer wipe()
+			options.Waiting = func(_ *patcher.Patch, why *finding.Refusal) {
+				show("waiting: "+why.Findings[0].Message, 0, 0)
+			}
 			return e.Activate(ctx, id, options)
 		})
+	cmd.Flags().StringVar(&options.Consistency, "consistency", options.Consistency, "`how`: immediate or quiescent")
+	cmd.Flags().DurationVar(&options.Timeout, "timeout", patcher.QuiescenceTimeout, "how long a quiescent activation waits")
+	cmd.Flags().BoolVar(&options.Replace, "replace", false, "switch all other patches off at the same instant")
+	checkPID := cmd.PreRunE
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case options.Consistency != patcher.Immediate && options.Consistency != patcher.Quiescent:
+			return usagef("--consistency is immediate or quiescent, not %q", options.Consistency)
+		case options.Timeout <= 0:
+			return usagef("--timeout must be more than nothing")
+		case cmd.Flags().Changed("timeout") && options.Consistency != patcher.Quiescent:
+			return usagef("--timeout needs --consistency=quiescent: nothing else waits")
+		}
+		return checkPID(cmd, args)
+	}
 	return cmd
 }
 
@@ -153,7 +183,7 @@ func patchID(ctx context.Context, e *patcher.Engine, arg string) (string, error)
 	if err != nil {
 		return "", err
 	}
-	listing, err := e.List(ctx)
+	listing, err := e.Known(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -178,7 +208,10 @@ func (a *app) listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list --pid N",
 		Short: "Print the patches in a process",
-		Args:  args(cobra.NoArgs),
+		Long: `Print the patches in a process with their functions. Of an active patch it
+counts the stack frames that are still in the code that it replaces, as calls
+that were under way finish there.`,
+		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.headless(pid, func(e *patcher.Engine) error {
 				listing, err := e.List(cmd.Context())
