@@ -31,29 +31,37 @@ func TestMain(m *testing.M) {
 // scratch holds what several tests share.
 var scratch string
 
-// shop is a source tree of testdata/targets/shop and a program built from it.
+// shop is a source tree of a program in testdata/targets, most often of shop,
+// and the program built from it.
 type shop struct {
 	dir, base, exe string
 }
 
-// shops are the shops built so far, by the flags they were built with.
+// shops are the programs built so far, by their names and the flags they were
+// built with.
 var shops = map[string]*shop{}
 
 func newShop(t testing.TB, flags ...string) *shop {
 	t.Helper()
-	if s := shops[strings.Join(flags, " ")]; s != nil {
+	return newProgram(t, "shop", flags...)
+}
+
+func newProgram(t testing.TB, name string, flags ...string) *shop {
+	t.Helper()
+	key := strings.Join(append([]string{name}, flags...), " ")
+	if s := shops[key]; s != nil {
 		return s
 	}
 	root := filepath.Join(scratch, fmt.Sprint(len(shops)))
-	s := &shop{dir: filepath.Join(root, "shop"), base: filepath.Join(root, "base")}
-	source := os.DirFS(filepath.Join(targettest.Root(t), "testdata", "targets", "shop"))
+	s := &shop{dir: filepath.Join(root, name), base: filepath.Join(root, "base")}
+	source := os.DirFS(filepath.Join(targettest.Root(t), "testdata", "targets", name))
 	for _, dir := range []string{s.dir, s.base} {
 		if err := os.CopyFS(dir, source); err != nil {
 			t.Fatal(err)
 		}
 	}
 	s.exe = targettest.Build(t, s.dir, flags...)
-	shops[strings.Join(flags, " ")] = s
+	shops[key] = s
 	return s
 }
 
