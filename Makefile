@@ -3,9 +3,10 @@
 GO          ?= go
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.0
 FUZZTIME    ?= 20s
+SOAKTIME    ?= 4h
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test setup lint bench fuzz clean
+.PHONY: help build demo test setup lint bench fuzz soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +39,9 @@ fuzz: ## Fuzz everything that parses, FUZZTIME (20s) each
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x $$package; \
 		done; \
 	done
+
+soak: ## Torture a program that checks itself with patches for SOAKTIME (4h)
+	$(GO) test -v -count=1 -timeout 0 -run '^TestTorture$$' ./patcher -torture $(SOAKTIME)
 
 clean: ## Remove what was built
 	rm -rf bin

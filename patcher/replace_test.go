@@ -10,9 +10,13 @@ import (
 	"github.com/darn-dev/darn/patcher/internal/targettest"
 )
 
-// versioned is an edit of the program torture that has every function tell
-// another version.
+// versioned is an edit of the program torture that has all functions but those
+// of versionedOthers tell another version.
 func versioned(v int) edit { return edit{"const version = 0", fmt.Sprint("const version = ", v)} }
+
+// versionedOthers is the same for the rest: a function that needs a direct
+// redirect, and one in which somebody always is.
+func versionedOthers(v int) edit { return edit{"const other = 0", fmt.Sprint("const other = ", v)} }
 
 // versionedSome is the same for some of the functions, none of which needs a
 // direct redirect.
@@ -105,7 +109,7 @@ func TestReplaceIsOneInstantForEveryCaller(t *testing.T) {
 		storeAlone bool // the way back to a is one store
 	}{
 		{"with one store where that will do", versionedSome(1, false), versionedSome(2, true), "plain,text", 100, true},
-		{"with direct redirects", versioned(1), versioned(2), "plain,count,area,largest,longest,step,list,text,guarded,fan", 25, false},
+		{"with direct redirects", append(versioned(1), versionedOthers(1)...), append(versioned(2), versionedOthers(2)...), "plain,count,area,largest,longest,step,list,text,guarded,fan", 25, false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -157,7 +161,7 @@ func TestReplaceIsOneInstantForEveryCaller(t *testing.T) {
 // A replacement that a killed Darn left half done is rolled back whole.
 func TestTakeOverRollsBackAReplacement(t *testing.T) {
 	s := newProgram(t, "torture")
-	a, b := s.module(t, "a", versioned(1)), s.module(t, "b", versioned(2))
+	a, b := s.module(t, "a", append(versioned(1), versionedOthers(1)...)), s.module(t, "b", append(versioned(2), versionedOthers(2)...))
 	g := startTortured(t, s, []string{"-crowd=10", "-holders=0", "-profile=false"}, nil)
 	e, detach := attach(t, g.Target)
 	pa, pb := load(t, e, a), load(t, e, b)

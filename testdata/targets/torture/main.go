@@ -26,6 +26,10 @@ import (
 // the last digit of what it returns, or beside it.
 const version = 0
 
+// other is the same for a function that has to be redirected in another way and
+// one in which somebody always is.
+const other = 0
+
 //go:noinline
 func plain(n int) int { return n*10 + version }
 
@@ -56,7 +60,7 @@ func (r *rectangle) area() int { return r.a*r.b*10 + version }
 type box struct{ n int }
 
 //go:noinline
-func (b *box) count() int { return b.n*10 + version }
+func (b *box) count() int { return b.n*10 + other }
 
 //go:noinline
 func largest[T cmp.Ordered](s []T) (T, int) {
@@ -145,7 +149,7 @@ func fan(n int) int {
 //go:noinline
 func hold(c chan int) int {
 	n := <-c
-	return n*10 + version
+	return n*10 + other
 }
 
 // pair calls another function that is patched with it.
@@ -160,7 +164,7 @@ var (
 	woken atomic.Int64
 	held  atomic.Int64
 
-	workers = flag.Int("workers", 4, "goroutines that call all the time")
+	workers = flag.Int("workers", 3, "goroutines that call all the time")
 	crowd   = flag.Int("crowd", 10000, "goroutines that call when they are woken")
 	holders = flag.Int("holders", 50, "goroutines that wait in a function")
 	only    = flag.String("only", "", "the kinds of functions to call, all if empty")
