@@ -21,9 +21,10 @@ import (
 )
 
 // shop is testdata/targets/shop in a folder of its own, with a module that
-// takes 30 off its total and turns largest into smallest.
+// takes 30 off its total, turns largest into smallest and answers anew who has
+// waited, and one that takes 40 off.
 type shop struct {
-	dir, exe, module string
+	dir, exe, module, more string
 }
 
 var theShop = sync.OnceValues(func() (*shop, error) {
@@ -45,12 +46,17 @@ var theShop = sync.OnceValues(func() (*shop, error) {
 	if err != nil {
 		return nil, err
 	}
-	edited := strings.NewReplacer("return n * price", "return n*price - 30", "m = max(m, v)", "m = min(m, v)").Replace(string(text))
-	if err := os.WriteFile(main, []byte(edited), 0o644); err != nil {
-		return nil, err
-	}
-	if _, err := builder.Build(context.Background(), builder.Options{Dir: s.dir, Base: base, Target: s.exe, Output: s.module}); err != nil {
-		return nil, err
+	s.more = filepath.Join(s.dir, "more.so")
+	for output, edit := range map[string][]string{
+		s.module: {"return n * price", "return n*price - 30", "m = max(m, v)", "m = min(m, v)", `return "waited"`, `return "waited anew"`},
+		s.more:   {"return n * price", "return n*price - 40"},
+	} {
+		if err := os.WriteFile(main, []byte(strings.NewReplacer(edit...).Replace(string(text))), 0o644); err != nil {
+			return nil, err
+		}
+		if _, err := builder.Build(context.Background(), builder.Options{Dir: s.dir, Base: base, Target: s.exe, Output: output}); err != nil {
+			return nil, err
+		}
 	}
 	return s, os.WriteFile(main, text, 0o644)
 })

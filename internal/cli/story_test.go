@@ -111,6 +111,10 @@ func TestWordsForPeople(t *testing.T) {
 		{[]string{"activate", s.flag(), module}, []string{"is active", "activate took", "1 redirect"}},
 		{[]string{"list", s.flag()}, []string{"1 patch\n", "is active"}},
 		{[]string{"deactivate", s.flag(), module}, []string{"is loaded", "deactivate took", "no halt"}},
+		{[]string{"activate", s.flag(), module}, []string{"is active", "no halt", "frames in old code not counted"}},
+		{[]string{"deactivate", s.flag(), module}, []string{"is loaded"}},
+		{[]string{"activate", s.flag(), "--consistency=quiescent", "--timeout=5m", "--replace", module}, []string{"is active", "1 halt", "1 look"}},
+		{[]string{"deactivate", s.flag(), module}, []string{"is loaded"}},
 		{[]string{"unload", s.flag(), module}, []string{"unload took"}},
 	} {
 		out := darn(t, test.args...).ok(t).stdout
