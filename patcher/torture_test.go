@@ -123,7 +123,8 @@ func (x *torture) round(s *shop, while time.Duration, env ...string) {
 	x.loadAll()
 	x.burst(10, len(x.modules))
 	x.replaceBy(0)
-	for end := time.Now().Add(while); time.Now().Before(end); {
+	end := time.Now().Add(while)
+	for n := 1; time.Now().Before(end); n++ {
 		switch n := x.random.IntN(20); {
 		case n < 7:
 			x.burst(300, whole+1)
@@ -141,7 +142,9 @@ func (x *torture) round(s *shop, while time.Duration, env ...string) {
 			x.detach()
 			x.attach()
 		}
-		x.lives()
+		if n%4 == 0 {
+			x.lives()
+		}
 	}
 	x.onlyOld()
 	for i := range x.modules {
