@@ -54,13 +54,20 @@ func (e *Engine) Unload(ctx context.Context, id string) (*Receipt, error) {
 }
 
 func (e *Engine) unload(ctx context.Context, p *patchRecord) error {
-	return e.haltUntil(ctx, fewTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
+	// The collector ends its work sooner or later, and those who use the module
+	// perhaps not.
+	looks := 0
+	return e.haltUntil(ctx, manyTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
 		if retry, err = e.quiet(h); retry != nil || err != nil {
 			return retry, err
 		}
 		t := e.transit(OpUnload, p.ID)
 		if retry, err = t.unload(h, p); retry != nil || err != nil {
 			err = t.rollback(err)
+		}
+		if looks++; err == nil && retry != nil && looks == fewTries {
+			retry.Findings[0].Message += fmt.Sprintf(" (so it was at %d looks)", looks)
+			return nil, retry
 		}
 		return retry, err
 	})

@@ -72,10 +72,10 @@ func (h *heap) object(addr uint64) (o object, ok bool) {
 	return object{start: start + i*size, size: size, noPointers: h.s.u8(span+l.class)&1 != 0}, true
 }
 
-// inFreeSpan tells whether addr is in an mspan that describes no objects at
-// present: such a one is kept for reuse, and what it says means nothing
-// (largeType, the type of the big object that was there).
-func (h *heap) inFreeSpan(addr uint64) (bool, error) {
+// staleType tells whether addr is the largeType of an mspan that has no big
+// object at present: spans are reused, for small objects too, and keep the type
+// of the big object that was there until the next one comes.
+func (h *heap) staleType(addr uint64) (bool, error) {
 	if h.spans == nil {
 		slice, err := h.s.r.words(h.s.r.allspans, 2)
 		if err != nil {
@@ -90,6 +90,7 @@ func (h *heap) inFreeSpan(addr uint64) (bool, error) {
 			h.spans[s] = true
 		}
 	}
-	span := addr - h.s.r.layout.span.largeType
-	return h.spans[span] && h.s.u8(span+h.s.r.layout.span.state) != spanInUse, nil
+	l := &h.s.r.layout.span
+	span := addr - l.largeType
+	return h.spans[span] && (h.s.u8(span+l.state) != spanInUse || h.s.u8(span+l.class)>>1 != 0), nil
 }

@@ -237,7 +237,7 @@ func (q *query) word(addr, value uint64) {
 		if q.noPtr.holds(addr) && !(q.types.Holds(value, 1) && value%8 == 0) {
 			return
 		}
-		if free, err := q.heap.inFreeSpan(addr); free && err == nil {
+		if stale, err := q.heap.staleType(addr); stale && err == nil {
 			return
 		}
 		holder.Where = q.variable(addr, value)
