@@ -6,7 +6,7 @@ FUZZTIME    ?= 20s
 SOAKTIME    ?= 4h
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test setup lint bench fuzz soak clean
+.PHONY: help build demo test setup lint fixes bench fuzz soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ lint: ## Check formatting, go vet and staticcheck
 		echo "not formatted as gofmt does:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
+
+fixes: ## Patch real bug fixes into real programs, and write docs/real-fixes.md
+	DARN_FIXES=all $(GO) test -count 1 -run 'TestFixes$$' -timeout 3h -v ./internal/realworld
 
 bench: ## Run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...

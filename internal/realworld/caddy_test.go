@@ -2,7 +2,6 @@ package realworld
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -18,7 +17,7 @@ import (
 )
 
 // caddyVersion is fetched through the module proxy when the test runs.
-const caddyVersion = "v2.11.9"
+const caddyVersion = "v2.11.8"
 
 // The edit: what the directive "respond" answers.
 const (
@@ -35,29 +34,20 @@ func TestCaddy(t *testing.T) {
 		t.Skip("builds a large program")
 	}
 	dir := t.TempDir()
-	// The base that darn build keeps is not for the user's cache; what the
-	// compiler keeps is.
-	t.Setenv("GOCACHE", strings.TrimSpace(command(t, dir, "go", "env", "GOCACHE")))
-	t.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache"))
-	source, base := filepath.Join(dir, "caddy"), filepath.Join(dir, "caddy-as-built")
-	copyTree(t, source, download(t, dir, "github.com/caddyserver/caddy/v2@"+caddyVersion))
-	copyTree(t, base, source)
-	caddy := filepath.Join(dir, "caddy-server")
-	command(t, source, "go", "build", "-o", caddy, "./cmd/caddy")
-	darn := filepath.Join(dir, "darn")
-	command(t, ".", "go", "build", "-o", darn, "../..")
-
-	replace(t, filepath.Join(source, editedFile), wasText, isText)
+	b, darn := built(t, caddy, caddyVersion), darnCommand(t)
 	module := filepath.Join(dir, "shout.so")
+	edited := filepath.Join(b.source, editedFile)
+	replace(t, edited, wasText, isText)
 	start := time.Now()
-	t.Logf("%s(darn build: %s)", command(t, source, darn, "build", "--target", caddy, "--base", base, "-o", module, "./cmd/caddy"), time.Since(start))
+	t.Logf("%s(darn build: %s)", command(t, b.source, darn, "build", "--target", b.exe, "--base", b.base, "-o", module, b.pkg), time.Since(start))
+	replace(t, edited, isText, wasText)
 
 	address := freeAddress(t)
 	config := fmt.Sprintf("{\n\tadmin off\n\tauto_https off\n}\nhttp://%s {\n\trespond \"hello from {path}\"\n}\n", address)
 	if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	server := exec.Command(caddy, "run", "--config", filepath.Join(dir, "Caddyfile"), "--adapter", "caddyfile")
+	server := exec.Command(b.exe, "run", "--config", filepath.Join(dir, "Caddyfile"), "--adapter", "caddyfile")
 	server.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
 	pid := startServer(t, server, "http://"+address+"/ready")
 
@@ -132,17 +122,6 @@ func patchUnderLoad(t *testing.T, darn string, pid int, module string, g *load.G
 		t.Error(err)
 	}
 	served(oldAnswers)
-}
-
-// download fetches a module into the module cache and returns where it is.
-func download(t *testing.T, dir, module string) string {
-	t.Helper()
-	var m struct{ Dir string }
-	out := command(t, dir, "go", "mod", "download", "-json", module)
-	if err := json.Unmarshal([]byte(out), &m); err != nil {
-		t.Fatal(err)
-	}
-	return m.Dir
 }
 
 // command runs a command in dir and returns what it prints.
