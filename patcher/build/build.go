@@ -335,10 +335,10 @@ func (b *builder) result(path string, m *module.Module, findings []finding.Findi
 	}
 	why := map[string]string{}
 	for _, c := range b.diff.Changed {
-		why[b.newObject.Symbols[c.New].Name] = c.Why
+		why[b.baseObject.Symbols[c.Base].Name] = c.Why
 	}
 	for _, f := range m.Manifest.Functions {
-		r.Functions = append(r.Functions, Function{Name: f.Symbol, Source: f.Source, Why: why[f.New]})
+		r.Functions = append(r.Functions, Function{Name: f.Symbol, Source: f.Source, Why: why[f.Symbol]})
 	}
 	return r
 }

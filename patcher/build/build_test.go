@@ -66,6 +66,9 @@ func replaces(t testing.TB, r *Result, err error, want ...string) {
 	}
 	for _, f := range r.Functions {
 		listed = append(listed, f.Name)
+		if f.Why == "" {
+			t.Errorf("the result does not say why %s is replaced", f.Name)
+		}
 	}
 	slices.Sort(got)
 	slices.Sort(listed)
