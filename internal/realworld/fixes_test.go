@@ -24,14 +24,13 @@ import (
 
 // TestFixes takes real bug fixes of real projects into the running programs
 // that have the bug, and out again, while these serve: a few of them, or with
-// DARN_FIXES=all all, which remakes docs/real-fixes.md.
+// DARN_FIXES=all all, or those that -run chooses. Then what became of them is
+// noted, and docs/real-fixes.md remade.
 func TestFixes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds large programs")
 	}
 	all := os.Getenv("DARN_FIXES") == "all"
-	var outcomes []*outcome
-	complete := all
 	for _, r := range releases {
 		var fixes []fix
 		for _, f := range r.fixes {
@@ -60,43 +59,29 @@ func TestFixes(t *testing.T) {
 			})
 			for _, f := range fixes {
 				t.Run(f.name, func(t *testing.T) {
-					o := &outcome{release: &r, fix: &f}
-					outcomes = append(outcomes, o)
-					o.try(t, b, pid, s)
+					a := &attempt{fix: &f}
+					a.try(t, b, pid, s)
+					if all {
+						record(t, f.name, a.outcome)
+					}
 				})
 			}
 		})
-		for _, f := range fixes {
-			complete = complete && tried(outcomes, f.name)
-		}
 	}
-	if complete { // and not only those that -run chose
-		writeTable(t, outcomes)
+	if all {
+		writeTable(t)
 	}
 }
 
-func tried(outcomes []*outcome, name string) bool {
-	for _, o := range outcomes {
-		if o.fix.name == name {
-			return true
-		}
-	}
-	return false
-}
-
-// outcome is what became of a fix.
-type outcome struct {
-	release   *release
-	fix       *fix
-	functions []build.Function
-	refusal   *finding.Finding // that decided
-	receipts  []patcher.Receipt
-	inUse     string // why it could not be unloaded
+// attempt is a fix on its way into a program.
+type attempt struct {
+	*fix
+	outcome
 }
 
 // try builds the fix and takes it into process pid and out again.
-func (o *outcome) try(t *testing.T, b *program, pid int, s site) {
-	module := o.build(t, b)
+func (a *attempt) try(t *testing.T, b *program, pid int, s site) {
+	module := a.build(t, b)
 	if module == "" {
 		return
 	}
@@ -117,70 +102,70 @@ func (o *outcome) try(t *testing.T, b *program, pid int, s site) {
 	call := func(command string, arguments any) (d done, err error) {
 		if err = client.Call(ctx, command, arguments, &d); err == nil {
 			t.Logf("%s: %+v", command, d.Receipt)
-			o.receipts = append(o.receipts, d.Receipt)
+			a.halted(d.Receipt)
 		}
 		return d, err
 	}
 	answers := func(want, when string) {
 		t.Helper()
-		if o.fix.probe == nil {
+		if a.probe == nil {
 			return
 		}
-		if got := o.fix.probe(t, s); got != want {
+		if got := a.probe(t, s); got != want {
 			t.Errorf("%s the program answers %q, want %q", when, got, want)
 		}
 	}
 
-	answers(o.fix.was, "before the patch")
+	answers(a.was, "before the patch")
 	d, err := call("darn/load", map[string]string{"path": module})
 	if err != nil {
-		o.refuse(t, err)
+		a.refuse(t, err)
 		return
 	}
 	id := map[string]string{"id": d.Patch.ID}
-	answers(o.fix.was, "with the patch loaded")
+	answers(a.was, "with the patch loaded")
 	for range 2 {
 		if _, err := call("darn/activate", id); err != nil {
-			o.refuse(t, err)
+			a.refuse(t, err)
 			return
 		}
-		answers(o.fix.is, "with the patch active")
+		answers(a.is, "with the patch active")
 		if _, err := call("darn/deactivate", id); err != nil {
 			t.Fatal(err)
 		}
-		answers(o.fix.was, "with the patch deactivated")
+		answers(a.was, "with the patch deactivated")
 	}
 	var refused *dapclient.Error
 	if _, err := call("darn/unload", id); errors.As(err, &refused) && refused.Code() == finding.InUse {
-		o.inUse = refused.Error()
-		t.Logf("not unloaded: %s", o.inUse)
+		a.InUse = refused.Error()
+		t.Logf("not unloaded: %s", a.InUse)
 	} else if err != nil {
 		t.Fatal(err)
 	}
 	if err := client.Disconnect(ctx, false); err != nil {
 		t.Error(err)
 	}
-	answers(o.fix.was, "in the end")
-	if o.fix.refused != "" {
-		t.Errorf("the fix applies: it was expected to be refused with %s", o.fix.refused)
+	answers(a.was, "in the end")
+	if a.refused != "" {
+		t.Errorf("the fix applies: it was expected to be refused with %s", a.refused)
 	}
 }
 
 // build makes a module of the fix; "" if it is refused.
-func (o *outcome) build(t *testing.T, b *program) (module string) {
-	diff := o.fix.diff(t)
+func (a *attempt) build(t *testing.T, b *program) (module string) {
+	diff := a.diff(t)
 	command(t, b.source, "git", "apply", diff)
 	defer command(t, b.source, "git", "apply", "--reverse", diff)
-	module = filepath.Join(scratch, o.fix.name+".so")
+	module = filepath.Join(scratch, a.name+".so")
 	start := time.Now()
 	result, err := build.Build(t.Context(), build.Options{Package: b.pkg, Dir: b.source, Base: b.base, Target: b.exe, Output: module})
 	t.Logf("built in %s", time.Since(start))
 	if err != nil {
-		o.refuse(t, err)
+		a.refuse(t, err)
 		return ""
 	}
-	o.functions = result.Functions
 	for _, f := range result.Functions {
+		a.Functions = append(a.Functions, f.Name)
 		t.Logf("%s: %s", f.Name, f.Why)
 	}
 	for _, f := range result.Findings {
@@ -190,7 +175,7 @@ func (o *outcome) build(t *testing.T, b *program) (module string) {
 }
 
 // refuse notes that the fix was refused.
-func (o *outcome) refuse(t *testing.T, err error) {
+func (a *attempt) refuse(t *testing.T, err error) {
 	t.Helper()
 	var findings []finding.Finding
 	var remote *dapclient.Error
@@ -203,12 +188,15 @@ func (o *outcome) refuse(t *testing.T, err error) {
 	if len(findings) == 0 {
 		t.Fatal(err)
 	}
-	o.refusal = &findings[0]
+	a.Code, a.Message = findings[0].Code, findings[0].Message
+	if f := findings[0].Function; f != "" {
+		a.Message = f + ": " + a.Message
+	}
 	for _, f := range findings {
 		t.Log(f)
 	}
-	if o.refusal.Code != o.fix.refused {
-		t.Errorf("refused with %q, want %q: %v", o.refusal.Code, o.fix.refused, err)
+	if a.Code != a.refused {
+		t.Errorf("refused with %q, want %q: %v", a.Code, a.refused, err)
 	}
 }
 

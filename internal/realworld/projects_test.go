@@ -60,12 +60,6 @@ http://proxy.test:PORT {
 		}
 	}
 }
-http://weights.test:PORT {
-	reverse_proxy ADDRESS ADDRESS ADDRESS {
-		header_up Host upstream.test
-		lb_policy weighted_round_robin 1 1
-	}
-}
 http://percent.test:PORT {
 	uri strip_prefix /100%
 	respond "{http.request.uri.path}"
