@@ -34,7 +34,7 @@ func (o *Object) readDebug() (*debugInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	wanted := []string{"abbrev", "info", "line", "str", "line_str", "str_offsets", "addr"} // not where variables are
+	wanted := []string{"abbrev", "info", "str", "line_str", "str_offsets", "addr"} // not where variables are
 	sections := map[string][]byte{}
 	for i, s := range f.Sections {
 		name, ok := strings.CutPrefix(s.Name, ".debug_")
@@ -62,7 +62,7 @@ func (o *Object) readDebug() (*debugInfo, error) {
 		return nil, finding.Refuse(finding.UnsupportedBuild, "the object has no debugging information (DWARF)",
 			"build without -ldflags=-w")
 	}
-	d, err := dwarf.New(sections["abbrev"], nil, nil, sections["info"], sections["line"], nil, nil, sections["str"])
+	d, err := dwarf.New(sections["abbrev"], nil, nil, sections["info"], nil, nil, nil, sections["str"])
 	if err != nil {
 		return nil, malformed("DWARF: %v", err)
 	}

@@ -29,7 +29,7 @@ func (o *Object) VariableTypes(packages map[string]bool) (map[string]string, err
 		if !packages[u.pkg] {
 			continue
 		}
-		p := &programDebug{funcs: map[string]*funcDebug{}, vars: map[string]dwarf.Offset{}, files: map[string][]string{}}
+		p := &programDebug{funcs: map[string]*funcDebug{}, vars: map[string]dwarf.Offset{}}
 		if err := info.readUnit(u, p); err != nil {
 			return nil, fmt.Errorf("DWARF of package %s: %w", u.pkg, err)
 		}

@@ -10,7 +10,6 @@ type programDebug struct {
 	info  *debugInfo
 	funcs map[string]*funcDebug   // by symbol name
 	vars  map[string]dwarf.Offset // of their type, by symbol name
-	files map[string][]string     // source files by package
 	types map[string]namedType
 }
 
@@ -24,7 +23,7 @@ func readProgramDebug(o *Object, wanted func(pkg string) bool) (*programDebug, e
 	if err != nil {
 		return nil, err
 	}
-	p := &programDebug{info: info, funcs: map[string]*funcDebug{}, vars: map[string]dwarf.Offset{}, files: map[string][]string{}}
+	p := &programDebug{info: info, funcs: map[string]*funcDebug{}, vars: map[string]dwarf.Offset{}}
 	for _, u := range units {
 		if !wanted(u.pkg) {
 			continue

@@ -73,16 +73,8 @@ type variable struct {
 func (d *debugInfo) readUnit(u unit, p *programDebug) error {
 	r := d.data.Reader()
 	r.Seek(u.start)
-	cu, err := r.Next()
-	if err != nil {
+	if _, err := r.Next(); err != nil {
 		return err
-	}
-	if lines, err := d.data.LineReader(cu); err == nil && lines != nil {
-		for _, f := range lines.Files() {
-			if f != nil {
-				p.files[u.pkg] = append(p.files[u.pkg], f.Name)
-			}
-		}
 	}
 	origins := map[dwarf.Offset]string{} // abstract functions
 	for {
