@@ -260,6 +260,9 @@ func (b *builder) compare() (err error) {
 		Differs: func(pkg string) bool { return b.basePackages[pkg] != b.newPackages[pkg] },
 		Source:  b.sources.edit,
 	})
+	if err == nil {
+		b.diff.Findings = append(b.diff.Findings, b.sources.changedC()...)
+	}
 	return err
 }
 

@@ -105,7 +105,7 @@ func (b *builder) targetSymbol(name string, off int64) (dest, error) {
 	}
 	if !ok {
 		return dest{}, finding.Refuse(finding.SymbolUnresolved, fmt.Sprintf("the patch needs %s, which the target does not have", name),
-			"don't use it in new code; C code and what the dynamic linker provides can't be added")
+			"don't use it in new code; C functions that the program has not called yet, or in another way, and what the dynamic linker provides can't be added")
 	}
 	return dest{symbol: b.undefined(name, s.Type), off: off}, nil
 }

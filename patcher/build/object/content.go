@@ -144,7 +144,7 @@ func (e *equality) references(b, n *Reloc, lengths func(uint64) bool) string {
 		return e.nameless(b, n, lengths)
 	case bs.Container != ns.Container, bs.Section == 0 != (ns.Section == 0), bo != no:
 	case bs.Section == 0:
-		if bs.Name == ns.Name {
+		if sameNames(bs.Name, ns.Name) {
 			return ""
 		}
 	case e.base.IsFunction(b.Symbol) && e.new.IsFunction(n.Symbol):
@@ -154,7 +154,7 @@ func (e *equality) references(b, n *Reloc, lengths func(uint64) bool) string {
 			return ""
 		}
 		return "a constant or table it uses differs"
-	case bs.Name == ns.Name && e.base.Writable(b.Symbol) == e.new.Writable(n.Symbol):
+	case sameNames(bs.Name, ns.Name) && e.base.Writable(b.Symbol) == e.new.Writable(n.Symbol):
 		if e.base.Writable(b.Symbol) || bs.Size == 0 || strings.HasPrefix(bs.Name, "go:") || e.settled(PackageOf(bs.Name)) || e.symbols(b.Symbol, n.Symbol) {
 			return ""
 		}
@@ -262,7 +262,7 @@ func (e *equality) functions(b, n int) string {
 			return ""
 		}
 		return fmt.Sprintf("%s, which it uses, differs", nname)
-	case bname != nname:
+	case !sameNames(bname, nname):
 		return fmt.Sprintf("it uses %s instead of %s", nname, bname)
 	case e.renewed[nname] != "":
 		return fmt.Sprintf("it uses %s, whose %s changed", nname, e.renewed[nname])

@@ -132,3 +132,17 @@ func namedByContent(name string) bool {
 	}
 	return jumpTable.MatchString(name)
 }
+
+// cgoHash matches what cgo puts into names, which depends on the text of all
+// the files that it has rewritten (cmd/cgo/main.go, cPrefix).
+var cgoHash = regexp.MustCompile(`_cgo(exp)?_[0-9a-f]{12}_`)
+
+// sameNames tells whether two names mean the same: of what cgo makes, the edit
+// changes the name of each.
+func sameNames(b, n string) bool {
+	if b == n {
+		return true
+	}
+	return strings.Contains(b, "_cgo") && strings.Contains(n, "_cgo") &&
+		cgoHash.ReplaceAllString(b, "_cgo${1}_") == cgoHash.ReplaceAllString(n, "_cgo${1}_")
+}

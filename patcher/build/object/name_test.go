@@ -75,3 +75,21 @@ func TestNamedByContent(t *testing.T) {
 		}
 	}
 }
+
+func TestSameNames(t *testing.T) {
+	for _, x := range []struct {
+		b, n string
+		want bool
+	}{
+		{"main.f", "main.f", true},
+		{"main.f", "main.g", false},
+		{"main._cgo_0123456789ab_Cfunc_f", "main._cgo_ba9876543210_Cfunc_f", true},
+		{"_cgoexp_0123456789ab_f", "_cgoexp_ba9876543210_f", true},
+		{"main._cgo_0123456789ab_Cfunc_f", "main._cgo_ba9876543210_Cfunc_g", false},
+		{"main._cgo_0123456789ab_Cfunc_f", "other._cgo_0123456789ab_Cfunc_f", false},
+	} {
+		if sameNames(x.b, x.n) != x.want {
+			t.Errorf("%s and %s mean the same: %v", x.b, x.n, !x.want)
+		}
+	}
+}
