@@ -5,6 +5,8 @@ import (
 
 	"github.com/go-delve/delve/service"
 	"github.com/go-delve/delve/service/debugger"
+
+	"github.com/darn-dev/darn/patcher/exe"
 )
 
 // Config is what "dlv dap" takes from its command line.
@@ -22,7 +24,7 @@ type Config struct {
 	// DisableASLR launches targets without address space randomization.
 	DisableASLR bool
 	// DebugInfoDirectories are searched for debug information that is not in
-	// the executable.
+	// the executable, after what Darn itself keeps of stripped programs.
 	DebugInfoDirectories []string
 
 	listener net.Listener // what the client connected to, if anything
@@ -31,13 +33,17 @@ type Config struct {
 // delve returns c as Delve's session takes it. The channel is closed when the
 // session ends.
 func (c Config) delve(disconnected chan struct{}) *service.Config {
+	directories := c.DebugInfoDirectories
+	if own := exe.CompanionDir(); own != "" {
+		directories = append([]string{own}, directories...)
+	}
 	return &service.Config{
 		DisconnectChan: disconnected,
 		Listener:       c.listener, // for its address
 		Debugger: debugger.Config{
 			Backend:              "default",
 			Foreground:           true,
-			DebugInfoDirectories: c.DebugInfoDirectories,
+			DebugInfoDirectories: directories,
 			CheckGoVersion:       c.CheckGoVersion,
 			DisableASLR:          c.DisableASLR,
 		},

@@ -48,14 +48,15 @@ type Engine struct {
 // earlier Darn left patches in it they are taken over, and a transition that
 // it left half done is rolled back.
 //
-// It is refused with unsupported-target if the process is not one that can be
-// patched or what an earlier Darn left can't be read, with text-mismatch,
+// It is refused with unsupported-build or unsupported-target if the process is
+// not one that can be patched, with unsupported-target if its executable is
+// stripped and its symbols aren't known or what an earlier Darn left can't be read, with text-mismatch,
 // gc-timeout or in-use if the rollback can't be made, with busy if the process
 // can't be halted, and with target-exited if it ends.
 func Open(p *process.Process) (*Engine, error) {
-	x, err := exe.Open(p.ExePath())
+	x, err := openTarget(p.ExePath())
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("process %d: %w", p.Pid(), err)
 	}
 	e := &Engine{
 		turn: make(chan struct{}, 1), p: p, exe: x, reg: &registry{Version: registryVersion},
@@ -68,12 +69,48 @@ func Open(p *process.Process) (*Engine, error) {
 	return e, nil
 }
 
-func (e *Engine) open() error {
-	if e.exe.GoBuildID == "" {
-		return finding.Refuse(finding.UnsupportedTarget,
-			fmt.Sprintf("process %d is not a Go program", e.p.Pid()),
-			"only Go programs can be patched so far")
+// openTarget opens the executable of a target with its symbols, and refuses one
+// that can't be patched.
+func openTarget(path string) (*exe.Executable, error) {
+	x, err := exe.OpenAny(path)
+	if err != nil {
+		return nil, err
 	}
+	if err = x.Supported(); err == nil {
+		err = x.Complete()
+	}
+	if err != nil {
+		_ = x.Close() // was read only
+		return nil, err
+	}
+	return x, nil
+}
+
+// Check refuses a process that Open would refuse for its executable, and does
+// not touch it. symbols, if not "", is the file that a stripped executable was
+// before it was stripped; it is kept for Open and for later.
+func Check(pid int, symbols string) error {
+	x, err := exe.OpenAny(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil {
+		if finding.As(err) == nil {
+			return nil // Attach knows better why
+		}
+		return err
+	}
+	defer x.Close()
+	if err := x.Supported(); err != nil {
+		return fmt.Errorf("process %d: %w", pid, err)
+	}
+	if symbols != "" {
+		return x.KeepCompanion(symbols)
+	}
+	if x.Stripped() {
+		return x.Complete()
+	}
+	return nil
+}
+
+func (e *Engine) open() error {
 	err := e.p.Halt(context.Background(), func(h *process.Halt) (err error) {
 		e.rt, err = goruntime.Open(h)
 		return err

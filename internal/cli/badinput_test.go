@@ -230,20 +230,6 @@ func TestNoSuchProcess(t *testing.T) {
 	darn(t, "load", "--pid=4194304", module).mustRefuse(t, finding.TargetExited, "no process 4194304")
 }
 
-func TestStrippedTarget(t *testing.T) {
-	module := buildTeahouse(t).patch(t)
-	stripped := buildTeahouse(t, "-ldflags=-s -w")
-	s := stripped.start(t)
-	before := s.snapshot()
-	darn(t, "load", s.flag(), module).mustRefuse(t, finding.UnsupportedTarget, "")
-	s.mustEqual(before)
-	s.mustAnswer(oldBill)
-
-	cmd := command("build", "--target", stripped.program, "--base", stripped.base, "-o", filepath.Join(t.TempDir(), "m.so"), ".")
-	cmd.Dir = stripped.source
-	run(t, cmd).mustRefuse(t, finding.UnsupportedTarget, "strip")
-}
-
 func TestTargetThatIsNoGoProgram(t *testing.T) {
 	module := buildTeahouse(t).patch(t)
 	cat := exec.Command("cat")
@@ -259,5 +245,5 @@ func TestTargetThatIsNoGoProgram(t *testing.T) {
 		}
 		_ = cat.Wait()
 	})
-	darn(t, "load", fmt.Sprint("--pid=", cat.Process.Pid), module).mustRefuse(t, finding.UnsupportedTarget, "")
+	darn(t, "load", fmt.Sprint("--pid=", cat.Process.Pid), module).mustRefuse(t, finding.UnsupportedTarget, "not a Go program")
 }

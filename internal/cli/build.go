@@ -29,7 +29,11 @@ with --overlay as "go build" has it.
 
 Patches that the process has loaded already stay what they are: the variables
 and types that they added to the program are shared, with the values they have.
-With --pid those patches are found by themselves; --after names their modules.`,
+With --pid those patches are found by themselves; --after names their modules.
+
+For a program that was stripped, or built with -ldflags=-s or -w, the command
+makes its symbols too, and remembers them for the commands that load the
+module.`,
 		Args: args(cobra.MaximumNArgs(1)),
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			pid := cmd.Flags().Changed("pid")
@@ -53,7 +57,7 @@ With --pid those patches are found by themselves; --after names their modules.`,
 				}
 			}
 			show, wipe := progress(a.stderr)
-			o.Progress = show
+			o.Progress, o.Symbols = show, a.symbols
 			result, err := build.Build(cmd.Context(), o)
 			wipe()
 			if err != nil {
@@ -70,6 +74,7 @@ With --pid those patches are found by themselves; --after names their modules.`,
 	f.IntVarP(&o.Pid, "pid", "p", 0, "`id` of the process")
 	f.StringArrayVar(&o.After, "after", nil, "`module` that is loaded before this one; repeat it in the order of loading")
 	f.StringVar(&o.Overlay, "overlay", "", "JSON `file` that replaces source files, as for go build")
+	a.symbolsFlag(cmd)
 	return a.jsonFlag(cmd)
 }
 

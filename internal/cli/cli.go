@@ -29,6 +29,7 @@ type app struct {
 	stdout, stderr io.Writer
 	demo           fs.FS // the source of the demo server and of its fix
 	json           bool  // print JSON
+	symbols        string
 
 	attached *patcher.Receipt // of the attach of a headless command
 }

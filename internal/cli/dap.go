@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/darn-dev/darn/adapter"
+	"github.com/darn-dev/darn/patcher/exe"
 )
 
 // dapFlags are the flags of "dlv dap". Editors start Darn in its place and
@@ -55,6 +56,8 @@ Launch with mode exec, debug or test, and attach with a process id.`,
 	f.BoolVar(&o.onlySameUser, "only-same-user", true, "serve only connections of the user that started the server")
 	f.BoolVar(&o.checkGoVersion, "check-go-version", true, "refuse programs whose Go version doesn't fit")
 	f.BoolVar(&o.disableASLR, "disable-aslr", false, "launch programs without address space randomization")
+
+	a.symbolsFlag(cmd)
 
 	f.BoolVar(&o.headless, "headless", false, "")
 	f.BoolVar(&o.acceptMulti, "accept-multiclient", false, "")
@@ -111,6 +114,11 @@ func (a *app) dap(cmd *cobra.Command, o *dapFlags, args []string) error {
 		CheckGoVersion:       o.checkGoVersion,
 		DisableASLR:          o.disableASLR,
 		DebugInfoDirectories: delve.DebugInfoDirectories,
+	}
+	if a.symbols != "" {
+		if err := exe.KeepSymbols(a.symbols); err != nil {
+			return err
+		}
 	}
 	serve := adapter.Listen
 	switch {

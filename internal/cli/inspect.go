@@ -52,6 +52,7 @@ loaded.`,
 		},
 	}
 	cmd.Flags().IntVarP(&pid, "pid", "p", 0, "`id` of the process to check the module against")
+	a.symbolsFlag(cmd)
 	return a.jsonFlag(cmd)
 }
 

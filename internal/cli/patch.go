@@ -14,6 +14,9 @@ import (
 
 // headless runs work on the process pid: attach, work, detach. Patches stay.
 func (a *app) headless(pid int, work func(*patcher.Engine) error) (err error) {
+	if err := patcher.Check(pid, a.symbols); err != nil {
+		return err
+	}
 	p, err := process.Attach(pid)
 	if err != nil {
 		return err
@@ -32,8 +35,9 @@ func (a *app) headless(pid int, work func(*patcher.Engine) error) (err error) {
 	return work(engine)
 }
 
-// pidFlag gives cmd the required flag --pid.
-func pidFlag(cmd *cobra.Command, pid *int) {
+// pidFlag gives cmd the required flag --pid, and --symbols.
+func (a *app) pidFlag(cmd *cobra.Command, pid *int) {
+	a.symbolsFlag(cmd)
 	cmd.Flags().IntVarP(pid, "pid", "p", 0, "`id` of the process")
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		if *pid <= 0 {
@@ -41,6 +45,11 @@ func pidFlag(cmd *cobra.Command, pid *int) {
 		}
 		return nil
 	}
+}
+
+// symbolsFlag gives cmd the flag --symbols.
+func (a *app) symbolsFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.symbols, "symbols", "", "`file` that a stripped program was before it was stripped; remembered")
 }
 
 // outcome is what load, activate, deactivate and unload print with --json.
@@ -87,7 +96,7 @@ register it with the Go runtime, and detach. No function is replaced before
 			})
 		},
 	}
-	pidFlag(cmd, &pid)
+	a.pidFlag(cmd, &pid)
 	return a.jsonFlag(cmd)
 }
 
@@ -172,7 +181,7 @@ func (a *app) switchCommand(name, short, long string,
 			})
 		},
 	}
-	pidFlag(cmd, &pid)
+	a.pidFlag(cmd, &pid)
 	return a.jsonFlag(cmd)
 }
 
@@ -230,6 +239,6 @@ that were under way finish there.`,
 			})
 		},
 	}
-	pidFlag(cmd, &pid)
+	a.pidFlag(cmd, &pid)
 	return a.jsonFlag(cmd)
 }

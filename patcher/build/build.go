@@ -68,7 +68,8 @@ type builder struct {
 	base     *base
 	earlier  []*module.Module
 	sources  *sources
-	others   []string // modules beside the base's tree that differ from their HEAD
+	was      map[string]string // the base's overlay, once it is known
+	others   []string          // modules beside the base's tree that differ from their HEAD
 
 	baseObject, newObject     *object.Object
 	basePackages, newPackages map[string]string
@@ -107,8 +108,16 @@ func (b *builder) open(ctx context.Context) (err error) {
 	if b.Pid != 0 {
 		path = fmt.Sprintf("/proc/%d/exe", b.Pid)
 	}
-	if b.target, err = exe.Open(path); err != nil {
+	if b.target, err = exe.OpenAny(path); err != nil {
 		return err
+	}
+	if err := b.target.Supported(); err != nil {
+		return err
+	}
+	if b.Symbols != "" {
+		if err := b.target.KeepCompanion(b.Symbols); err != nil {
+			return err
+		}
 	}
 	for _, path := range b.After {
 		m, err := module.Open(path)
@@ -134,6 +143,9 @@ func (b *builder) open(ctx context.Context) (err error) {
 // compile captures the new source and the base, and matches the base with the
 // target. The new source comes first: a mistake in it is then soon found.
 func (b *builder) compile(ctx context.Context) error {
+	if err := b.complete(ctx); err != nil {
+		return err
+	}
 	listed := make(chan error, 1)
 	go func() { listed <- b.listSources(ctx) }()
 	cache := openBaseCache(b.target.GoBuildID, b.program.pkgDir, b.base.identity)
@@ -191,23 +203,36 @@ func (b *builder) takeBase(c *captured) (err error) {
 
 // listSources finds out what the source was and is.
 func (b *builder) listSources(ctx context.Context) error {
-	files, scratch := filepath.Join(b.scratch, "was"), filepath.Join(b.scratch, "list")
-	for _, dir := range []string{files, scratch} {
-		if err := os.Mkdir(dir, 0o777); err != nil {
-			return err
-		}
+	was, err := b.baseOverlay(ctx)
+	if err != nil {
+		return err
+	}
+	scratch := filepath.Join(b.scratch, "list")
+	if err := os.Mkdir(scratch, 0o777); err != nil {
+		return err
+	}
+	b.sources, err = b.program.openSources(ctx, was, scratch)
+	return err
+}
+
+// baseOverlay returns the overlay that shows the base, made once.
+func (b *builder) baseOverlay(ctx context.Context) (map[string]string, error) {
+	if b.was != nil {
+		return b.was, nil
+	}
+	files := filepath.Join(b.scratch, "was")
+	if err := os.Mkdir(files, 0o777); err != nil {
+		return nil, err
 	}
 	was, err := b.base.overlay(ctx, files)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	others, err := neighbours(ctx, b.program, b.base, was, files)
-	if err != nil {
-		return err
+	if b.others, err = neighbours(ctx, b.program, b.base, was, files); err != nil {
+		return nil, err
 	}
-	b.others = others
-	b.sources, err = b.program.openSources(ctx, was, scratch)
-	return err
+	b.was = was
+	return was, nil
 }
 
 func (b *builder) captureBase(ctx context.Context) (*captured, error) {
@@ -217,10 +242,15 @@ func (b *builder) captureBase(ctx context.Context) (*captured, error) {
 		return nil, err
 	}
 	c, err := b.program.capture(ctx, b.sources.was, dir, b.compiling("compiling the base"))
+	return c, b.explainBase(err)
+}
+
+// explainBase says of the go command's error which source it is about.
+func (b *builder) explainBase(err error) error {
 	if _, failed := errors.AsType[*commandError](err); failed {
-		return nil, fmt.Errorf("the base does not compile: it is %s; %s: %w", b.base.words, b.base.advice, err)
+		return fmt.Errorf("the base does not compile: it is %s; %s: %w", b.base.words, b.base.advice, err)
 	}
-	return c, err
+	return err
 }
 
 // captureNew builds the new source into a folder of that name and opens what

@@ -29,57 +29,20 @@ type settings struct {
 	modified bool
 }
 
-// instrumented names builds that the runtime keeps shadow state for.
-var instrumented = map[string]string{
-	"-race":  "the race detector",
-	"-msan":  "the memory sanitizer",
-	"-asan":  "the address sanitizer",
-	"-cover": "coverage counters",
-}
-
 // isTest tells whether an executable was made by "go test": its main function
 // is in a file that the go command writes. The build information doesn't say.
 func isTest(x *exe.Executable) bool {
-	main, ok, _ := x.Symbol("main.main")
-	if !ok {
-		return false
-	}
-	_, file, _, err := x.FuncLine(main.Addr)
-	return err == nil && filepath.Base(file) == "_testmain.go"
+	return filepath.Base(x.FileOf("main.main")) == "_testmain.go"
 }
 
-// settingsOf reads the build information of a program, which test tells to be
-// a package's test. Builds that cannot be patched are refused with
-// unsupported-build.
+// settingsOf reads the build information of a program that is Supported, which
+// test tells to be a package's test. What is not here any more and was part of
+// the build is refused with unsupported-build.
 func settingsOf(info *debug.BuildInfo, test bool) (*settings, error) {
-	if info == nil || info.GoVersion == "" {
-		return nil, finding.Refuse(finding.UnsupportedTarget,
-			"the target has no Go build information: it is not a Go program, or was built without modules",
-			"build the target with `go build`")
-	}
 	get := map[string]string{}
 	for _, s := range info.Settings {
 		get[s.Key] = s.Value
 	}
-	unsupported := func(format string, args ...any) error {
-		return finding.Refuse(finding.UnsupportedBuild, fmt.Sprintf(format, args...), "build the target without it, or restart it with the fix")
-	}
-	for _, flag := range []string{"-race", "-msan", "-asan", "-cover"} {
-		if get[flag] == "true" {
-			return nil, unsupported("the target was built with %s (%s), whose bookkeeping new code cannot join", flag, instrumented[flag])
-		}
-	}
-	if c := get["-compiler"]; c != "gc" {
-		return nil, unsupported("the target was built by the compiler %q; only gc is supported", c)
-	}
-	mode := get["-buildmode"]
-	if mode != "exe" && mode != "pie" {
-		return nil, unsupported("the target was built with -buildmode=%s; only exe and pie are supported", mode)
-	}
-	if get["GOOS"] != "linux" || get["GOARCH"] != "amd64" {
-		return nil, unsupported("the target was built for %s/%s; only linux/amd64 is supported", get["GOOS"], get["GOARCH"])
-	}
-
 	s := &settings{pkg: info.Path, test: test, revision: get["vcs.revision"], modified: get["vcs.modified"] == "true"}
 	s.version, _, _ = strings.Cut(info.GoVersion, " X:")
 	if get["vcs"] != "git" {
@@ -92,7 +55,7 @@ func settingsOf(info *debug.BuildInfo, test bool) (*settings, error) {
 		s.pkg = strings.TrimSuffix(s.pkg, ".test") // which the test of a main package does not have
 	}
 
-	s.flags = []string{"-buildmode=" + mode, "-buildvcs=false"}
+	s.flags = []string{"-buildmode=" + get["-buildmode"], "-buildvcs=false"}
 	for _, name := range []string{"-trimpath", "-tags", "-gcflags", "-asmflags", "-ldflags"} {
 		if value := get[name]; value != "" {
 			s.flags = append(s.flags, name+"="+value)

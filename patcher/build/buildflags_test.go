@@ -28,28 +28,9 @@ func info(overrides ...string) *debug.BuildInfo {
 	return b
 }
 
-func TestBuildsThatCannotBePatchedAreRefused(t *testing.T) {
-	for name, c := range map[string]struct {
-		info *debug.BuildInfo
-		code finding.Code
-		text string
-	}{
-		"no build information": {nil, finding.UnsupportedTarget, "the target has no Go build information"},
-		"race":                 {info("-race=true"), finding.UnsupportedBuild, "the target was built with -race (the race detector)"},
-		"msan":                 {info("-msan=true"), finding.UnsupportedBuild, "the target was built with -msan (the memory sanitizer)"},
-		"asan":                 {info("-asan=true"), finding.UnsupportedBuild, "the target was built with -asan (the address sanitizer)"},
-		"cover":                {info("-cover=true"), finding.UnsupportedBuild, "the target was built with -cover (coverage counters)"},
-		"gccgo":                {info("-compiler=gccgo"), finding.UnsupportedBuild, `the target was built by the compiler "gccgo"`},
-		"plugin":               {info("-buildmode=plugin"), finding.UnsupportedBuild, "the target was built with -buildmode=plugin"},
-		"architecture":         {info("GOARCH=arm64"), finding.UnsupportedBuild, "the target was built for linux/arm64"},
-		"system":               {info("GOOS=freebsd"), finding.UnsupportedBuild, "the target was built for freebsd/amd64"},
-		"lost profile":         {info("-pgo=/nowhere/cpu.prof"), finding.UnsupportedBuild, "the profile /nowhere/cpu.prof, which is not here"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := settingsOf(c.info, false)
-			refused(t, err, c.code, c.text)
-		})
-	}
+func TestLostProfileIsNamed(t *testing.T) {
+	_, err := settingsOf(info("-pgo=/nowhere/cpu.prof"), false)
+	refused(t, err, finding.UnsupportedBuild, "the profile /nowhere/cpu.prof, which is not here")
 }
 
 func TestProfileOfTheTarget(t *testing.T) {

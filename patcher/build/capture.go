@@ -195,6 +195,15 @@ func (p *program) localModules(ctx context.Context, scratch string) ([]string, e
 // leaves that in dir, which must exist. compiling is told which package is
 // being compiled.
 func (p *program) capture(ctx context.Context, overlay map[string]string, dir string, compiling func(pkg string)) (*captured, error) {
+	if err := p.build(ctx, overlay, dir, compiling); err != nil {
+		return nil, err
+	}
+	return &captured{dir}, nil
+}
+
+// build runs the go command with ourselves in place of its tools, which is told
+// the folder dir.
+func (p *program) build(ctx context.Context, overlay map[string]string, dir string, compiling func(pkg string)) error {
 	verb := []string{"build"}
 	if p.settings.test {
 		verb = []string{"test", "-c", "-vet=off"}
@@ -203,7 +212,7 @@ func (p *program) capture(ctx context.Context, overlay map[string]string, dir st
 	args = append(args, p.settings.flags...)
 	flags, err := p.overlayFlag(dir, overlay)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	args = append(append(args, flags...), "--", p.pattern)
 	env := append(append([]string{}, p.env...), toolexecVariable+"="+dir,
@@ -217,10 +226,7 @@ func (p *program) capture(ctx context.Context, overlay map[string]string, dir st
 		compiling(line)
 		return true
 	}, "go", args...)
-	if err != nil {
-		return nil, err
-	}
-	return &captured{dir}, nil
+	return err
 }
 
 // quote quotes a word for the go command's lists of words.

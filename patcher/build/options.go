@@ -25,6 +25,9 @@ type Options struct {
 	// process whose executable is meant instead.
 	Target string
 	Pid    int
+	// Symbols is the file that a stripped target was before it was stripped. ""
+	// takes what the user's cache has, or else makes one from the base.
+	Symbols string
 	// Overlay is a JSON file as for "go build -overlay"; it applies to the new
 	// source only. "" is none.
 	Overlay string

@@ -50,6 +50,11 @@ func toolexec(dir, tool string, args []string) error {
 		}
 		return syscall.Exec(path, append([]string{tool}, args...), os.Environ())
 	}
+	if c, err := readCompanionLink(dir); err != nil {
+		return err
+	} else if c != nil {
+		return c.link(dir, tool, args)
+	}
 	return captureLink(dir, tool, args)
 }
 
@@ -58,22 +63,30 @@ func toolexec(dir, tool string, args []string) error {
 // after. "true" plays the external linker and agrees to whatever it is asked.
 // Our flags stand after those of the go command and of the user, and win.
 func captureLink(dir, tool string, args []string) error {
-	last := len(args) - 1
-	mainArchive := args[last]
-	link := exec.Command(tool, append(append([]string{}, args[:last]...),
-		// Symbols and DWARF, which -ldflags may drop, are what we work with.
-		"-s=false", "-w=false",
-		"-linkmode=external", "-extld=true", "-tmpdir="+dir, mainArchive)...)
-	link.Env = append(os.Environ(), toolexecVariable+"=")
-	link.Stdout, link.Stderr = os.Stdout, os.Stderr
-	if err := link.Run(); err != nil {
+	mainArchive := args[len(args)-1]
+	if err := runLink(tool, args, "-linkmode=external", "-extld=true", "-tmpdir="+dir); err != nil {
 		return err
 	}
 	if err := savePackages(filepath.Join(dir, packagesFile), flagValue(args, "-importcfg"), mainArchive); err != nil {
 		return err
 	}
-	// The go command wants an output. It looks for a build id in it, and takes
-	// one without as it is.
+	return fakeOutput(args)
+}
+
+// runLink runs the linker with flags after all others. Symbols and DWARF, which
+// -ldflags may drop, are what we work with.
+func runLink(tool string, args []string, flags ...string) error {
+	last := len(args) - 1
+	all := append(append([]string{}, args[:last]...), "-s=false", "-w=false")
+	link := exec.Command(tool, append(append(all, flags...), args[last])...)
+	link.Env = append(os.Environ(), toolexecVariable+"=")
+	link.Stdout, link.Stderr = os.Stdout, os.Stderr
+	return link.Run()
+}
+
+// fakeOutput gives the go command the output that it wants. It looks for a
+// build id in it, and takes one without as it is.
+func fakeOutput(args []string) error {
 	return os.WriteFile(flagValue(args, "-o"), []byte("captured by darn\n"), 0o666)
 }
 

@@ -15,8 +15,6 @@ import (
 	"runtime/debug"
 	"sort"
 	"sync"
-
-	"github.com/darn-dev/darn/patcher/finding"
 )
 
 // Symbol is a defined symbol of the executable.
@@ -65,7 +63,11 @@ type Executable struct {
 
 	file   *os.File
 	elf    *elf.File
+	path   string
 	byName map[string]int32 // first index into Symbols; ambiguous: -1
+
+	symbols   *elf.File // what has the symbols: elf, the companion, or nil
+	companion *os.File  // nil without
 
 	dwarfOnce sync.Once
 	dwarf     *dwarf.Data
@@ -75,10 +77,25 @@ type Executable struct {
 	linesErr  error
 }
 
-// Open reads the executable at path (for a process: /proc/PID/exe). What is no
-// linux/amd64 ELF executable, and a stripped one, is refused with
-// unsupported-target.
+// Open reads the executable at path (for a process: /proc/PID/exe). A stripped
+// one is completed with the symbol companion that the cache has of it; without
+// one it is refused with unsupported-target, as is what is no linux/amd64 ELF
+// executable.
 func Open(path string) (*Executable, error) {
+	x, err := OpenAny(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := x.Complete(); err != nil {
+		_ = x.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return x, nil
+}
+
+// OpenAny is Open without symbols: the executable may be stripped. Symbols, the
+// ranges that symbols give and DWARF are known after Complete.
+func OpenAny(path string) (*Executable, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -88,15 +105,38 @@ func Open(path string) (*Executable, error) {
 		_ = f.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	x.file = f
+	x.file, x.path = f, path
 	if bi, err := buildinfo.Read(f); err == nil {
 		x.BuildInfo = bi
 	}
 	return x, nil
 }
 
+// Stripped tells that the file lacks symbols, or debugging information, which
+// other programs than Go's are often built without.
+func (x *Executable) Stripped() bool {
+	return !hasSymbols(x.elf) || x.GoBuildID != "" && !hasDWARF(x.elf)
+}
+
+// Complete reads the symbols: the executable's own, or those of the companion
+// that the cache has of it. Without one it is refused with unsupported-target.
+func (x *Executable) Complete() error {
+	switch {
+	case x.symbols != nil:
+		return nil
+	case !x.Stripped():
+		return x.useSymbols(x.elf)
+	}
+	return x.findCompanion()
+}
+
 // Close releases the file.
-func (x *Executable) Close() error { return x.file.Close() }
+func (x *Executable) Close() error {
+	if x.companion != nil {
+		_ = x.companion.Close() // was read only
+	}
+	return x.file.Close()
+}
 
 // Symbol looks up a symbol by name. Of a name that several symbols have, ok is
 // false and ambiguous is true.
@@ -154,16 +194,15 @@ func (x *Executable) ReadAt(buf []byte, addr uint64) error {
 	return fmt.Errorf("%d bytes at %#x are not in the executable", len(buf), addr)
 }
 
-// DWARF returns the file's debugging information; it is read once. A file
-// without is refused with unsupported-target.
+// DWARF returns the debugging information; it is read once. A program without
+// is refused with unsupported-target.
 func (x *Executable) DWARF() (*dwarf.Data, error) {
 	x.dwarfOnce.Do(func() {
-		if x.elf.Section(".debug_info") == nil && x.elf.Section(".zdebug_info") == nil {
-			x.dwarfErr = finding.Refuse(finding.UnsupportedTarget, "the executable has no debugging information (DWARF)",
-				"build the target without -ldflags=-w")
+		if !hasDWARF(x.symbols) {
+			x.dwarfErr = x.stripped()
 			return
 		}
-		x.dwarf, x.dwarfErr = x.elf.DWARF()
+		x.dwarf, x.dwarfErr = x.symbols.DWARF()
 	})
 	return x.dwarf, x.dwarfErr
 }
@@ -171,15 +210,35 @@ func (x *Executable) DWARF() (*dwarf.Data, error) {
 // FuncLine returns the function whose Go code holds addr, and the file and line
 // of that instruction. The table that knows it is read once, for this.
 func (x *Executable) FuncLine(addr uint64) (function, file string, line int, err error) {
-	x.linesOnce.Do(func() { x.lines, x.linesErr = x.readLines() })
-	if x.linesErr != nil {
-		return "", "", 0, x.linesErr
+	lines, err := x.lineTable()
+	if err != nil {
+		return "", "", 0, err
 	}
-	file, line, fn := x.lines.PCToLine(addr)
+	file, line, fn := lines.PCToLine(addr)
 	if fn == nil {
 		return "", "", 0, fmt.Errorf("no Go function at %#x", addr)
 	}
 	return fn.Name, file, line, nil
+}
+
+// FileOf returns the source file of a Go function, "" if there is none of that
+// name. A stripped executable knows it too.
+func (x *Executable) FileOf(function string) string {
+	lines, err := x.lineTable()
+	if err != nil {
+		return ""
+	}
+	fn := lines.LookupFunc(function)
+	if fn == nil {
+		return ""
+	}
+	file, _, _ := lines.PCToLine(fn.Entry)
+	return file
+}
+
+func (x *Executable) lineTable() (*gosym.Table, error) {
+	x.linesOnce.Do(func() { x.lines, x.linesErr = x.readLines() })
+	return x.lines, x.linesErr
 }
 
 func (x *Executable) readLines() (*gosym.Table, error) {

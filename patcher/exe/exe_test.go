@@ -23,12 +23,24 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		defer func() { _ = os.RemoveAll(scratch) }()
+		// Companions are not for the user's cache; what the compiler keeps is.
+		goCache, err := exec.Command("go", "env", "GOCACHE").Output()
+		if err != nil {
+			panic(err)
+		}
+		os.Setenv("GOCACHE", strings.TrimSpace(string(goCache)))
+		os.Setenv("XDG_CACHE_HOME", filepath.Join(scratch, "cache"))
 		return m.Run()
 	}())
 }
 
 // build makes an executable of testdata/hello.
 func build(t testing.TB, flags ...string) string {
+	t.Helper()
+	return buildEnv(t, nil, flags...)
+}
+
+func buildEnv(t testing.TB, env []string, flags ...string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp(scratch, "build")
 	if err != nil {
@@ -37,6 +49,7 @@ func build(t testing.TB, flags ...string) string {
 	out := filepath.Join(dir, "hello")
 	cmd := exec.Command("go", append(append([]string{"build", "-o", out}, flags...), ".")...)
 	cmd.Dir = "testdata/hello"
+	cmd.Env = append(os.Environ(), env...)
 	if output, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", cmd.Args, err, output)
 	}
@@ -152,10 +165,6 @@ func TestDWARF(t *testing.T) {
 	if _, err := open(t, hello()).DWARF(); err != nil {
 		t.Error(err)
 	}
-	_, err := open(t, build(t, "-ldflags=-w")).DWARF()
-	if finding.CodeOf(err) != finding.UnsupportedTarget || !strings.Contains(err.Error(), "no debugging information") {
-		t.Errorf("without DWARF: %v", err)
-	}
 }
 
 func TestOpenReadsCPrograms(t *testing.T) {
@@ -196,7 +205,7 @@ func TestSymbolTellsAmbiguousNames(t *testing.T) {
 	for _, e := range [][]byte{entry(1, 0x2000), entry(7, 0x3000), entry(1, 0x1000), entry(7, 0x3000)} {
 		table = append(table, e...)
 	}
-	if err := x.parseSymbols(table, strs, 2); err != nil {
+	if err := x.parseSymbols(table, strs, []int{0, 1}); err != nil {
 		t.Fatal(err)
 	}
 	if _, ok, ambiguous := x.Symbol("twice"); ok || !ambiguous {
@@ -217,10 +226,6 @@ func TestOpenRefuses(t *testing.T) {
 		binary.LittleEndian.PutUint16(data[at:], value)
 		return data
 	}
-	stripped, err := os.ReadFile(build(t, "-ldflags=-s"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, c := range []struct {
 		name, text string
 		data       []byte
@@ -231,7 +236,6 @@ func TestOpenRefuses(t *testing.T) {
 		{"a file without its end", "not an ELF executable", good[:len(good)-1]},
 		{"another architecture", "EM_AARCH64", change(18, uint16(elf.EM_AARCH64))},
 		{"an object", "no executable but ET_REL", change(16, uint16(elf.ET_REL))},
-		{"a stripped program", "stripped", stripped},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "x")
@@ -254,7 +258,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(make([]byte, 3*symSize), "\x00a\x00", []byte("\x04\x00\x00\x00\x04\x00\x00\x00\x03\x00\x00\x00GNU\x00abcd"))
 	f.Fuzz(func(t *testing.T, symbols []byte, strs string, notes []byte) {
 		x := &Executable{}
-		if err := x.parseSymbols(symbols, strs, 2); err == nil {
+		if err := x.parseSymbols(symbols, strs, []int{0, 1}); err == nil {
 			for _, s := range x.Symbols {
 				x.Symbol(s.Name)
 				x.SymbolAt(s.Addr)

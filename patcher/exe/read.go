@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 
@@ -15,8 +16,8 @@ import (
 
 const symSize = 24 // of an Elf64_Sym
 
-// read parses everything of an executable but its build info. It must not
-// panic whatever r holds.
+// read parses an executable's headers and notes. It must not panic whatever r
+// holds.
 func read(r io.ReaderAt) (*Executable, error) {
 	f, err := elf.NewFile(r)
 	if err != nil {
@@ -36,9 +37,6 @@ func read(r io.ReaderAt) (*Executable, error) {
 	for _, s := range f.Sections {
 		x.Sections = append(x.Sections, Section{Name: s.Name, Type: s.Type, Flags: s.Flags, Addr: s.Addr, Size: s.Size})
 	}
-	if err := x.readSymbols(f); err != nil {
-		return nil, err
-	}
 	for _, s := range f.Sections {
 		if s.Type == elf.SHT_NOTE {
 			if data, err := s.Data(); err == nil {
@@ -46,24 +44,40 @@ func read(r io.ReaderAt) (*Executable, error) {
 			}
 		}
 	}
+	return x, nil
+}
+
+// hasSymbols and hasDWARF tell what is in a file.
+
+func hasSymbols(f *elf.File) bool {
+	sec := f.SectionByType(elf.SHT_SYMTAB)
+	return sec != nil && sec.Size >= 2*symSize
+}
+
+func hasDWARF(f *elf.File) bool {
+	return f.Section(".debug_info") != nil || f.Section(".zdebug_info") != nil
+}
+
+// useSymbols reads the symbols of f, which is the executable itself or its
+// companion.
+func (x *Executable) useSymbols(f *elf.File) error {
+	if err := x.readSymbols(f); err != nil {
+		return err
+	}
 	addr := func(name string) uint64 {
 		s, _, _ := x.Symbol(name)
 		return s.Addr
 	}
 	x.TextStart, x.TextEnd = addr("runtime.text"), addr("runtime.etext")
 	x.TypesStart, x.TypesEnd = addr("runtime.types"), addr("runtime.etypes")
-	x.TLSOffset = tlsOffset(f, addr("runtime.tlsg"))
-	return x, nil
+	x.TLSOffset = tlsOffset(x.elf, addr("runtime.tlsg"))
+	x.symbols = f
+	return nil
 }
 
 // readSymbols reads the static symbol table.
 func (x *Executable) readSymbols(f *elf.File) error {
 	sec := f.SectionByType(elf.SHT_SYMTAB)
-	if sec == nil || sec.Size < 2*symSize {
-		return finding.Refuse(finding.UnsupportedTarget,
-			"the executable is stripped: it has no symbol table, so its functions can't be found",
-			"build the target without -ldflags=-s and don't run strip on it")
-	}
 	data, err := sec.Data()
 	if err != nil {
 		return malformed("symbol table: %v", err)
@@ -75,18 +89,25 @@ func (x *Executable) readSymbols(f *elf.File) error {
 	if err != nil {
 		return malformed("string table: %v", err)
 	}
-	return x.parseSymbols(data, string(raw), len(f.Sections))
+	// A companion's sections have other numbers.
+	sections := make([]int, len(f.Sections))
+	for i, s := range f.Sections {
+		sections[i] = slices.IndexFunc(x.Sections, func(own Section) bool { return own.Name == s.Name })
+	}
+	return x.parseSymbols(data, string(raw), sections)
 }
 
-// parseSymbols parses a symbol table with its strings and indexes it.
-func (x *Executable) parseSymbols(data []byte, strs string, sections int) error {
+// parseSymbols parses a symbol table with its strings and indexes it. sections
+// are the numbers in x.Sections of the sections that the table numbers; those
+// of a section that x lacks are passed over.
+func (x *Executable) parseSymbols(data []byte, strs string, sections []int) error {
 	le := binary.LittleEndian
 	n := len(data) / symSize
 	x.Symbols = make([]Symbol, 0, n)
 	for i := 1; i < n; i++ {
 		e := data[i*symSize:]
 		section, typ := int(le.Uint16(e[6:])), elf.SymType(e[4]&15)
-		if section == 0 || section >= sections || typ == elf.STT_SECTION || typ == elf.STT_FILE {
+		if section == 0 || section >= len(sections) || sections[section] < 0 || typ == elf.STT_SECTION || typ == elf.STT_FILE {
 			continue
 		}
 		name, ok := cstring(strs, le.Uint32(e))
@@ -95,7 +116,7 @@ func (x *Executable) parseSymbols(data []byte, strs string, sections int) error 
 		}
 		x.Symbols = append(x.Symbols, Symbol{
 			Name: name, Addr: le.Uint64(e[8:]), Size: le.Uint64(e[16:]),
-			Type: typ, Section: section, Local: e[4]>>4 == byte(elf.STB_LOCAL),
+			Type: typ, Section: sections[section], Local: e[4]>>4 == byte(elf.STB_LOCAL),
 		})
 	}
 	sort.SliceStable(x.Symbols, func(i, j int) bool { return x.Symbols[i].Addr < x.Symbols[j].Addr })

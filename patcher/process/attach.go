@@ -14,6 +14,7 @@ import (
 	"github.com/go-delve/delve/pkg/proc/native"
 	"golang.org/x/sys/unix"
 
+	"github.com/darn-dev/darn/patcher/exe"
 	"github.com/darn-dev/darn/patcher/finding"
 )
 
@@ -32,7 +33,7 @@ func Attach(pid int) (*Process, error) {
 		return nil, err
 	}
 	begun := time.Now()
-	group, err := native.Attach(pid, nil, nil)
+	group, err := native.Attach(pid, nil, debugInfoDirectories())
 	if err != nil {
 		return nil, attachError(pid, err)
 	}
@@ -44,6 +45,15 @@ func Attach(pid int) (*Process, error) {
 	stopped := time.Since(begun)
 	p.attached = HaltStats{Halts: 1, Total: stopped, Max: stopped, ThreadsHalted: threads}
 	return p, nil
+}
+
+// debugInfoDirectories is where Delve looks for the debug information of a
+// stripped program.
+func debugInfoDirectories() []string {
+	if dir := exe.CompanionDir(); dir != "" {
+		return []string{dir}
+	}
+	return nil
 }
 
 // AttachHalt is the halt that Attach was, of which the most goes into reading
@@ -219,7 +229,7 @@ func attachError(pid int, err error) error {
 	if _, ok := errors.AsType[*proc.ErrBadBinaryInfo](err); ok {
 		return finding.Refuse(finding.UnsupportedTarget,
 			fmt.Sprintf("the debug information of process %d can't be used: %v", pid, err),
-			"build the program without -ldflags=-w or -s, and don't strip it")
+			"build it anew, or give the file that it was before it was stripped with --symbols")
 	}
 	return fmt.Errorf("attaching to process %d: %w", pid, err)
 }
