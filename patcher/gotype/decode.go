@@ -19,11 +19,18 @@ const (
 // several goroutines.
 type Set struct {
 	Image Image
-	types map[uint64]*Type
+	// Locals are the descriptors of types declared in functions, with the
+	// numbers that the compiler gave them. Set it before the first use.
+	Locals map[uint64]int
+
+	types    map[uint64]*Type
+	numbered map[uint64]bool
 }
 
 // NewSet returns a set without types.
-func NewSet(image Image) *Set { return &Set{image, map[uint64]*Type{}} }
+func NewSet(image Image) *Set {
+	return &Set{Image: image, types: map[uint64]*Type{}, numbered: map[uint64]bool{}}
+}
 
 // At returns the type whose descriptor is at addr. It fails if there is none
 // that makes sense; it must not panic whatever the image holds.

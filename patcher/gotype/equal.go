@@ -14,6 +14,9 @@ type Comparer struct {
 	// Ignore, if not nil, says of a method that only one of two types has that
 	// it makes no difference.
 	Ignore func(t *Type, method string) bool
+	// Local, if not nil, decides about two types that are declared in functions
+	// and have the same name.
+	Local func(a, b *Type) bool
 
 	seen map[[2]uint64]error
 }
@@ -60,9 +63,16 @@ func (c *Comparer) equal(addrA, addrB uint64) error {
 	if err != nil {
 		return err
 	}
-	if a.Identity() != b.Identity() {
+	_, localA := c.A.Locals[addrA]
+	_, localB := c.B.Locals[addrB]
+	if c.A.Identity(a) != c.B.Identity(b) || localA != localB || localA && c.Local != nil && !c.Local(a, b) {
 		return &Difference{Type: a.qualified(), How: "it is not " + b.qualified()}
 	}
+	return c.Structure(a, b)
+}
+
+// Structure is Equal without a look at the names of the two types themselves.
+func (c *Comparer) Structure(a, b *Type) error {
 	if how := c.shallow(a, b); how != "" {
 		return &Difference{Type: a.qualified(), How: how}
 	}

@@ -1,5 +1,10 @@
 package gotype
 
+import (
+	"regexp"
+	"strings"
+)
+
 // Type is one decoded type descriptor.
 type Type struct {
 	// Addr and End bound the descriptor with its uncommon part, its methods,
@@ -95,6 +100,53 @@ type Identity struct {
 
 // Identity returns the type's identity.
 func (t *Type) Identity() Identity { return Identity{t.Hash, t.Kind, t.String, t.PkgPath} }
+
+// number matches what tells types declared in functions apart where they are
+// type arguments in a name.
+var number = regexp.MustCompile(`·[0-9]+`)
+
+// Identity returns what is left of the type's identity in another program. A
+// type declared in a function has a number in its name, and so in its hash and
+// in those of the types made of it, that depends on how many there are before
+// it in the package: neither counts then.
+func (s *Set) Identity(t *Type) Identity {
+	if !s.Numbered(t) {
+		return t.Identity()
+	}
+	return Identity{0, t.Kind, number.ReplaceAllString(t.String, "·"), t.PkgPath}
+}
+
+// Numbered tells whether the type is one that is declared in a function or is
+// made of such.
+func (s *Set) Numbered(t *Type) bool {
+	if len(s.Locals) == 0 {
+		return false
+	}
+	if _, local := s.Locals[t.Addr]; local || t.Named() {
+		return local || strings.Contains(t.String, "·")
+	}
+	if is, known := s.numbered[t.Addr]; known {
+		return is
+	}
+	s.numbered[t.Addr] = false // until it is known
+	parts := append([]uint64{t.Key, t.Elem}, t.Params...)
+	for i := range t.Fields {
+		parts = append(parts, t.Fields[i].Type)
+	}
+	for i := range t.IMethods {
+		parts = append(parts, t.IMethods[i].Type)
+	}
+	for _, addr := range parts {
+		if addr == 0 {
+			continue
+		}
+		if part, err := s.At(addr); err == nil && s.Numbered(part) {
+			s.numbered[t.Addr] = true
+			return true
+		}
+	}
+	return false
+}
 
 // RefKind says what a field of a descriptor holds and what it leads to.
 type RefKind uint8

@@ -27,6 +27,7 @@ type types struct {
 	symbol map[uint64]string       // by New's descriptor
 	asked  map[string]bool         // methods that an interface of New asks for
 	twin   map[uint64]*gotype.Type // New's descriptor -> Base's of the same identity
+	locals locals
 }
 
 func newTypes(b *builder) (*types, error) {
@@ -34,7 +35,13 @@ func newTypes(b *builder) (*types, error) {
 		bound: map[uint64]dest{}, own: map[uint64]bool{}, symbol: map[uint64]string{}, twin: map[uint64]*gotype.Type{}, asked: map[string]bool{}}
 	t.equal = gotype.NewComparer(t.new, t.base)
 	t.equal.Ignore = t.unnoticed
-	if err := allTypes(b.base, t.base, func(x *gotype.Type) { t.byName[x.Identity()] = append(t.byName[x.Identity()], x) }); err != nil {
+	if err := t.readLocals(); err != nil {
+		return nil, err
+	}
+	if err := allTypes(b.base, t.base, func(x *gotype.Type) {
+		id := t.base.Identity(x)
+		t.byName[id] = append(t.byName[id], x)
+	}); err != nil {
 		return nil, err
 	}
 	if err := b.placeEarlier(t); err != nil {
@@ -49,6 +56,7 @@ func newTypes(b *builder) (*types, error) {
 		}
 	}
 	sort.Slice(t.all, func(i, j int) bool { return t.all[i].Addr < t.all[j].Addr })
+	t.groupLocals()
 	return t, nil
 }
 
@@ -103,6 +111,22 @@ func isTypes(container string) bool {
 // that no conversion does. Only reflection can see it.
 func (t *types) unnoticed(_ *gotype.Type, method string) bool { return !t.asked[method] }
 
+// calling returns a type of Base that has the function of Base as a method which
+// interfaces may call, "" if there is none.
+func (t *types) calling(fn int) string {
+	off := int64(t.b.base.symbol(fn) - t.b.base.text)
+	for _, all := range t.byName {
+		for _, x := range all {
+			for k := range x.Methods {
+				if x.Methods[k].Reached() && x.Methods[k].Ifn == off {
+					return x.String
+				}
+			}
+		}
+	}
+	return ""
+}
+
 // containing returns the type whose descriptor holds the address.
 func (t *types) containing(addr uint64) (*gotype.Type, bool) {
 	i := sort.Search(len(t.all), func(i int) bool { return t.all[i].Addr > addr }) - 1
@@ -120,7 +144,7 @@ func (t *types) inTarget(x *gotype.Type) (*gotype.Type, error) {
 		return y, nil
 	}
 	var first error
-	for _, y := range t.byName[x.Identity()] {
+	for _, y := range t.byName[t.new.Identity(x)] {
 		err := t.equal.Equal(x.Addr, y.Addr)
 		if err == nil {
 			t.twin[x.Addr] = y
@@ -132,6 +156,9 @@ func (t *types) inTarget(x *gotype.Type) (*gotype.Type, error) {
 			}
 			first = err
 		}
+	}
+	if t.new.Numbered(x) {
+		return nil, nil // another type, of the same name
 	}
 	return nil, first
 }
@@ -156,6 +183,9 @@ func (t *types) bind(x *gotype.Type) (dest, error) {
 	y, err := t.inTarget(x)
 	if err != nil {
 		return dest{}, difference(err)
+	}
+	if err := t.checkLocal(x); err != nil {
+		return dest{}, err
 	}
 	if x.Kind == gotype.Interface && len(x.IMethods) > 0 {
 		t.inter = append(t.inter, x)

@@ -213,7 +213,17 @@ func (e *equality) nameless(b, n *Reloc, lengths func(uint64) bool) string {
 	if isTypes(bs.Name) && isTypes(ns.Name) {
 		x, errb := e.base.TypeAt(b.Target)
 		y, errn := e.new.TypeAt(n.Target)
-		if errb == nil && errn == nil && x == y {
+		if errb != nil || errn != nil {
+			return e.instead(b, n)
+		}
+		// The hash of a type declared in a function depends on how many there
+		// are before it, and tells nothing of what it is made of.
+		was, localb := e.base.describeLocal(b.Target)
+		is, localn := e.new.describeLocal(n.Target)
+		switch {
+		case localb && localn && was != is:
+			return fmt.Sprintf("the type %s that it uses differs", y.String)
+		case localb && localn, x == y:
 			return ""
 		}
 		return e.instead(b, n)

@@ -18,8 +18,10 @@ type debugInfo struct {
 	info []byte // .debug_info
 	data *dwarf.Data
 
-	mu    sync.Mutex
-	names map[dwarf.Offset]string // of types
+	mu         sync.Mutex
+	names      map[dwarf.Offset]string // of types
+	localsAt   map[Place]localTypeAt   // see readLocals
+	localTypes map[string]*local       // see locals
 }
 
 // debugInfo returns the object's DWARF, read once, as far as Compare needs it.

@@ -86,22 +86,41 @@ const (
 	methodEntry    = 16 // of abi.Method
 )
 
-// describe decodes the descriptor of the named type at an address that DWARF
-// gives: since Go 1.25 an offset from runtime.types, before in the section. ok
-// is false if it can't be read; then nothing is said about it.
-func (o *Object) describe(address uint64, name string) (d descriptor, ok bool) {
+// descriptorAt returns the place of the named type's descriptor whose address
+// DWARF gives: since Go 1.25 an offset from runtime.types, before in the
+// section. ok is false if there is none.
+func (o *Object) descriptorAt(address uint64, name string) (p Place, ok bool) {
 	types, ok := o.Lookup("runtime.types")
 	if !ok || address == 0 {
+		return p, false
+	}
+	s := &o.Symbols[types]
+	for _, off := range []uint64{s.Offset + address, address} {
+		p = Place{s.Section, off}
+		if t, err := o.TypeAt(p); err == nil && bareName(t.String) == bareName(name) {
+			return p, true
+		}
+	}
+	return p, false
+}
+
+// describe decodes the descriptor of the named type at an address that DWARF
+// gives. ok is false if it can't be read; then nothing is said about it.
+func (o *Object) describe(address uint64, name string) (d descriptor, ok bool) {
+	p, ok := o.descriptorAt(address, name)
+	if !ok {
 		return d, false
 	}
+	return o.describeAt(p)
+}
+
+// describeAt decodes the descriptor at a place.
+func (o *Object) describeAt(p Place) (d descriptor, ok bool) {
+	types, _ := o.Lookup("runtime.types")
 	origin := Place{o.Symbols[types].Section, o.Symbols[types].Offset}
-	p := Place{origin.Section, origin.Offset + address}
 	t, err := o.TypeAt(p)
-	if err != nil || bareName(t.String) != bareName(name) {
-		p.Offset = address
-		if t, err = o.TypeAt(p); err != nil || bareName(t.String) != bareName(name) {
-			return d, false
-		}
+	if err != nil {
+		return d, false
 	}
 	le := binary.LittleEndian
 	data := o.Sections[p.Section].Data

@@ -5,7 +5,9 @@ import (
 	"debug/dwarf"
 	"encoding/binary"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -155,33 +157,19 @@ func (d *debugInfo) readFunction(r *dwarf.Reader, f *funcDebug) error {
 }
 
 // typeName returns the full link name of the type described at off, which
-// tells types apart but for a named type's definition. Those of a package are
-// compared; of a type in a function, which is not, the name has the definition
-// added.
+// tells types apart but for a named type's definition. Types declared in
+// functions are told by their definition, not by their number.
 func (d *debugInfo) typeName(off dwarf.Offset) string {
 	d.mu.Lock()
-	name, ok := d.names[off]
-	d.mu.Unlock()
-	if ok {
-		return name
-	}
-	name = d.readTypeName(off)
-	if strings.Contains(name, inFunction) {
-		if layout, err := d.layout(off); err == nil {
-			name += " " + layout
-		}
-	}
-	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.names[off] = name
-	return name
+	return d.nameOf(off)
 }
 
-// inFunction is in the link name of a type that is declared in a function,
-// before its number.
-const inFunction = "·"
-
-func (d *debugInfo) readTypeName(off dwarf.Offset) string {
+// nameOf is typeName with d.mu held.
+func (d *debugInfo) nameOf(off dwarf.Offset) string {
+	if name, ok := d.names[off]; ok {
+		return name
+	}
 	name := "?"
 	r := d.data.Reader()
 	r.Seek(off)
@@ -203,7 +191,34 @@ func (d *debugInfo) readTypeName(off dwarf.Offset) string {
 			}
 		}
 	}
+	name = d.defineLocals(name)
+	d.names[off] = name
 	return name
+}
+
+// localType matches the link name of a type that is declared in a function: the
+// compiler numbers those of a package.
+var localType = regexp.MustCompile(`[^\s\[\](){},*;]+·[0-9]+`)
+
+// defineLocals replaces the numbers in a type's name by definitions.
+func (d *debugInfo) defineLocals(name string) string {
+	if !strings.Contains(name, "·") {
+		return name
+	}
+	return localType.ReplaceAllStringFunc(name, func(local string) string {
+		bare, _, _ := strings.Cut(local, "·")
+		typ, known := d.locals()[local]
+		if !known || typ.busy {
+			return bare + "·" // it refers to itself
+		}
+		typ.busy = true
+		definition, err := d.definitionOf(typ.definition)
+		typ.busy = false
+		if err != nil {
+			return local
+		}
+		return bare + "·{" + definition.layout + "}"
+	})
 }
 
 // typeSize returns the size in bytes of the type described at off, 0 if it is
@@ -238,6 +253,19 @@ type namedType struct {
 // in functions are left out: their names are numbered by their order.
 func (d *debugInfo) namedTypes(units []unit, want func(name string) bool) (map[string]namedType, error) {
 	types := map[string]namedType{}
+	err := d.typedefs(units, func(name string, e *dwarf.Entry) (err error) {
+		if !strings.Contains(name, "·") && want(name) {
+			if types[name], err = d.definition(e.Val(dwarf.AttrType)); err != nil {
+				return fmt.Errorf("DWARF of type %s: %w", name, err)
+			}
+		}
+		return nil
+	})
+	return types, err
+}
+
+// typedefs visits the entries that name types: all are in one unit.
+func (d *debugInfo) typedefs(units []unit, visit func(name string, e *dwarf.Entry) error) error {
 	for _, u := range units {
 		if u.pkg != "runtime" {
 			continue
@@ -245,20 +273,19 @@ func (d *debugInfo) namedTypes(units []unit, want func(name string) bool) (map[s
 		r := d.data.Reader()
 		r.Seek(u.start)
 		if _, err := r.Next(); err != nil {
-			return nil, err
+			return err
 		}
 		for {
 			e, err := r.Next()
 			if err != nil {
-				return nil, err
+				return err
 			}
 			if e == nil || e.Offset >= u.end {
 				break
 			}
-			if name, ok := e.Val(dwarf.AttrName).(string); ok && e.Tag == dwarf.TagTypedef && e.Val(attrGoRuntimeType) == nil &&
-				!strings.Contains(name, inFunction) && want(name) {
-				if types[name], err = d.definition(e.Val(dwarf.AttrType)); err != nil {
-					return nil, fmt.Errorf("DWARF of type %s: %w", name, err)
+			if name, ok := e.Val(dwarf.AttrName).(string); ok && e.Tag == dwarf.TagTypedef && e.Val(attrGoRuntimeType) == nil {
+				if err := visit(name, e); err != nil {
+					return err
 				}
 			}
 			if e.Children {
@@ -266,12 +293,110 @@ func (d *debugInfo) namedTypes(units []unit, want func(name string) bool) (map[s
 			}
 		}
 	}
-	return types, nil
+	return nil
+}
+
+// local is a type declared in a function.
+type local struct {
+	definition any  // the entry's dwarf.AttrType
+	busy       bool // it is being described
+}
+
+// locals returns the types declared in functions, by their link names. d.mu
+// must be held.
+func (d *debugInfo) locals() map[string]*local {
+	if d.localTypes != nil {
+		return d.localTypes
+	}
+	d.localTypes = map[string]*local{}
+	units, err := d.units()
+	if err == nil {
+		err = d.typedefs(units, func(name string, e *dwarf.Entry) error {
+			if strings.Contains(name, "·") {
+				d.localTypes[name] = &local{definition: e.Val(dwarf.AttrType)}
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		d.localTypes = map[string]*local{} // their numbers tell them apart, then
+	}
+	return d.localTypes
+}
+
+// localTypeAt is a type declared in a function.
+type localTypeAt struct {
+	number int
+	layout string
+	name   string
+}
+
+// LocalTypes returns the descriptors of the types that are declared in
+// functions, with the number that is a part of their name in this object only.
+func (o *Object) LocalTypes() (map[Place]int, error) {
+	locals, err := o.readLocals()
+	numbers := make(map[Place]int, len(locals))
+	for p, l := range locals {
+		numbers[p] = l.number
+	}
+	return numbers, err
+}
+
+// readLocals finds them, once.
+func (o *Object) readLocals() (map[Place]localTypeAt, error) {
+	d, err := o.debugInfo()
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.localsAt != nil {
+		return d.localsAt, nil
+	}
+	found := map[Place]localTypeAt{}
+	for name, local := range d.locals() {
+		t, err := d.definitionOf(local.definition)
+		if err != nil {
+			return nil, err
+		}
+		bare, number, _ := strings.Cut(name, "·")
+		n, err := strconv.Atoi(number)
+		if err != nil {
+			continue // an instance of a generic type, which has them in its name
+		}
+		if p, ok := o.descriptorAt(t.descriptor, bare); ok {
+			found[p] = localTypeAt{n, t.layout, bare}
+		}
+	}
+	d.localsAt = found
+	return found, nil
+}
+
+// describeLocal describes the type at a place if it is one declared in a
+// function, by all that makes it another type.
+func (o *Object) describeLocal(p Place) (description string, ok bool) {
+	locals, err := o.readLocals()
+	if err != nil {
+		return "", false
+	}
+	local, ok := locals[p]
+	if !ok {
+		return "", false
+	}
+	d, _ := o.describeAt(p)
+	return local.name + " " + local.layout + " " + d.fields, true
 }
 
 // definition describes the type at an offset one level deep: the types in it
 // stand for themselves by their names.
 func (d *debugInfo) definition(at any) (t namedType, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.definitionOf(at)
+}
+
+// definitionOf is definition with d.mu held.
+func (d *debugInfo) definitionOf(at any) (t namedType, err error) {
 	off, ok := at.(dwarf.Offset)
 	if !ok {
 		return t, nil
@@ -293,7 +418,7 @@ func (d *debugInfo) definition(at any) (t namedType, err error) {
 	}
 	for _, a := range []dwarf.Attr{dwarf.AttrType, attrGoKey, attrGoElem} {
 		if to, ok := e.Val(a).(dwarf.Offset); ok {
-			fmt.Fprintf(&layout, " %s", d.typeName(to))
+			fmt.Fprintf(&layout, " %s", d.nameOf(to))
 		}
 	}
 	for e.Children {
@@ -307,7 +432,7 @@ func (d *debugInfo) definition(at any) (t namedType, err error) {
 		typ, _ := m.Val(dwarf.AttrType).(dwarf.Offset)
 		at, _ := m.Val(dwarf.AttrDataMemberLoc).(int64)
 		count, _ := m.Val(dwarf.AttrCount).(int64)
-		fmt.Fprintf(&layout, "; %d %s %d", at, d.typeName(typ), count)
+		fmt.Fprintf(&layout, "; %d %s %d", at, d.nameOf(typ), count)
 		if m.Children {
 			r.SkipChildren()
 		}
