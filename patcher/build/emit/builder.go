@@ -41,6 +41,7 @@ type builder struct {
 	defined   map[string]bool
 	thunks    map[dest]uint64 // to functions of the target, by destination
 	itabs     map[pair]dest
+	itabSlots map[dest]uint64           // see itabSlot
 	constants map[int]map[uint64]uint64 // see constantEnd
 
 	baseItabs  map[pair]int // Base's symbols, by Base's addresses
@@ -99,13 +100,14 @@ type fixup struct {
 	kind fixKind
 	to   dest
 	adj  int64
+	load bool // fixPC: the lea before the field is to be a load
 }
 
 func newBuilder(in *Input) (*builder, error) {
 	b := &builder{
 		Input: in, out: &module.Module{},
 		changed: map[int]int{}, owned: map[int]bool{}, have: map[span]bool{}, fixups: map[uint64]fixup{},
-		fresh: freshStart, symbols: map[string]int{}, defined: map[string]bool{}, thunks: map[dest]uint64{}, itabs: map[pair]dest{}, wraps: map[int]dest{}, constants: map[int]map[uint64]uint64{}, names: map[int]string{}, filled: map[slot]bool{},
+		fresh: freshStart, symbols: map[string]int{}, defined: map[string]bool{}, thunks: map[dest]uint64{}, itabs: map[pair]dest{}, itabSlots: map[dest]uint64{}, wraps: map[int]dest{}, constants: map[int]map[uint64]uint64{}, names: map[int]string{}, filled: map[slot]bool{},
 	}
 	var err error
 	if b.base, err = newSpace(in.Base); err != nil {
@@ -277,6 +279,10 @@ func (b *builder) follow(at uint64, r *object.Reloc) error {
 	case elf.R_X86_64_64:
 		b.fixups[at] = fixup{kind: fixAbs, to: to}
 	case elf.R_X86_64_PC32, elf.R_X86_64_PLT32:
+		if slot, ok := b.itabSlots[to]; ok && b.isLea(at) {
+			b.fixups[at] = fixup{kind: fixPC, to: own(slot), adj: -4, load: true}
+			return nil
+		}
 		// Addend = offset in the symbol minus the way from the field to the
 		// end of the instruction.
 		b.fixups[at] = fixup{kind: fixPC, to: to, adj: r.Addend - int64(r.Target.Offset-s.Offset)}

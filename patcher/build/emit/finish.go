@@ -129,6 +129,9 @@ func (b *builder) applyFixups() error {
 			continue
 		case fixPC:
 			v = int64(to) + f.adj - int64(place)
+			if f.load {
+				b.bytes(place - 2)[0] = 0x8b // mov
+			}
 		case fixTypeOff, fixNameOff:
 			v = int64(to - b.starts[segRodata])
 		case fixTextOff:

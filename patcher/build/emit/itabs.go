@@ -61,9 +61,26 @@ func (b *builder) itab(sym int) (dest, error) {
 			return dest{}, err
 		}
 		b.label(bind.Own, lo, s.Size)
+		b.itabSlot(d)
 	}
 	b.goPart().Itabs = append(b.goPart().Itabs, bind)
 	return d, nil
+}
+
+// itabSlot makes a place in the module that holds the address of an itab that
+// the runtime may have made: that one may lie anywhere, so that no lea reaches
+// it. Code is made to load the address instead, by an instruction of the same
+// length.
+func (b *builder) itabSlot(d dest) {
+	slot := b.freshPiece(segRodata, make([]byte, 8))
+	b.fixups[slot.lo] = fixup{kind: fixAbs, to: d}
+	b.itabSlots[d] = slot.lo
+}
+
+// isLea tells whether the field at an address is that of lea x(%rip), reg.
+func (b *builder) isLea(at uint64) bool {
+	code, ok := b.new.Bytes(at-3, 3)
+	return ok && code[0]&^4 == 0x48 && code[1] == 0x8d && code[2]&0xc7 == 0x05
 }
 
 // staticItab returns where the target has the itab that its linker made for the
