@@ -52,6 +52,7 @@ type layout struct {
 		start, pages, count, free                uint64 // startAddr, npages, nelems, freeindex
 		allocBits, class, state, elem, largeType uint64
 	}
+	bucket    struct{ size, next, depth uint64 } // allnext, nstk
 	itabTable struct{ size, count, entries uint64 }
 	p         struct{ barrier, barrierSize uint64 } // wbBuf.buf
 	arena     struct {
@@ -252,6 +253,9 @@ func (l *layout) read(f *fields) {
 	s.free, s.allocBits = f.at(t, "freeindex", &s.end), f.at(t, "allocBits", &s.end)
 	s.class, s.state, s.elem = f.at(t, "spanclass", &s.end), f.at(t, "state.s.value", &s.end), f.at(t, "elemsize", &s.end)
 	s.largeType = f.at(t, "largeType", &s.end)
+
+	t = f.typ("runtime.bucket")
+	l.bucket.next, l.bucket.depth = f.at(t, "allnext", &l.bucket.size), f.at(t, "nstk", &l.bucket.size)
 
 	t = f.typ("runtime.itabTableType")
 	l.itabTable.size, l.itabTable.count, l.itabTable.entries = f.at(t, "size", nil), f.at(t, "count", nil), f.at(t, "entries", nil)

@@ -130,6 +130,11 @@ func (q *query) prepare(l *Ledger, writes []Write) error {
 			skip = append(skip, Range{Start: g.Addr, End: g.Addr + r.layout.g.size})
 		}
 	}
+	stacks, err := r.profiled()
+	if err != nil {
+		return err
+	}
+	skip = append(skip, stacks...)
 	// The write barrier's buffers are not emptied, only used from the start
 	// again; while the collector rests they hold nothing.
 	allp, err := r.words(r.allp, 2)
@@ -165,6 +170,33 @@ func (q *query) prepare(l *Ledger, writes []Write) error {
 	}
 	q.in, q.skip, q.noPtr = newSet(looked), newSet(skip), newSet(noPtr)
 	return nil
+}
+
+// profiled returns the stacks that the memory, block and mutex profiles count
+// by. They stay for ever, also those of modules that were here before.
+func (r *Runtime) profiled() (stacks []Range, err error) {
+	l := &r.layout.bucket
+	for _, list := range r.buckets {
+		if list == 0 {
+			continue
+		}
+		bucket, err := r.word(list)
+		for n := 0; bucket != 0 && err == nil; n++ {
+			w, err := r.words(bucket, l.size/8)
+			if err != nil {
+				return nil, err
+			}
+			if n > maxSlice/8 || w[l.depth/8] > maxSlice/8 {
+				return nil, wrong("the profile's bucket at %#x has a stack of %d", bucket, w[l.depth/8])
+			}
+			stacks = append(stacks, Range{Start: bucket + l.size, End: bucket + l.size + 8*w[l.depth/8]})
+			bucket = w[l.next/8]
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return stacks, nil
 }
 
 // blank adds to the cleanup what empties an itab of a type of the module's that

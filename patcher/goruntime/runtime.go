@@ -37,6 +37,7 @@ type Runtime struct {
 	pinnedTypemaps                                 uint64
 	arenas, arenaCount                             uint64
 	allspans                                       uint64
+	buckets                                        [3]uint64 // of the profiles; 0: the program has none
 	emptyTypeAssert, emptyInterfaceSwitch          uint64
 	unreachableMethod                              uint64
 	asyncPreempt, sigpanic, cgocallback, debugCall uint64
@@ -77,6 +78,9 @@ func Open(h *process.Halt) (*Runtime, error) {
 	mheap := f.variable("runtime.mheap_")
 	r.arenas, r.allspans = f.in(mheap, "arenas"), f.in(mheap, "allspans")
 	r.arenaCount = r.countArenas(f, mheap)
+	for i, name := range []string{"runtime.mbuckets", "runtime.bbuckets", "runtime.xbuckets"} {
+		r.buckets[i] = f.optional(name).addr
+	}
 	fns := f.functions("runtime.unreachableMethod", "runtime.asyncPreempt", "runtime.sigpanic", "runtime.cgocallback", "runtime.debugCallV2")
 	r.unreachableMethod, r.asyncPreempt, r.sigpanic, r.cgocallback, r.debugCall = fns[0], fns[1], fns[2], fns[3], fns[4]
 	if r.unreachableMethod == 0 || r.asyncPreempt == 0 || r.sigpanic == 0 {
