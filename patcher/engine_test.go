@@ -1,6 +1,7 @@
 package patcher_test
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,8 +13,10 @@ import (
 
 	"github.com/darn-dev/darn/patcher"
 	"github.com/darn-dev/darn/patcher/build"
+	"github.com/darn-dev/darn/patcher/exe"
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/internal/targettest"
+	"github.com/darn-dev/darn/patcher/module"
 	"github.com/darn-dev/darn/patcher/process"
 )
 
@@ -98,6 +101,36 @@ func (s *shop) build(t testing.TB, name string, e edit, after ...string) (path s
 	out := filepath.Join(t.TempDir(), name+".so")
 	_, err = build.Build(t.Context(), build.Options{Dir: s.dir, Base: s.base, Target: s.exe, Output: out, After: after})
 	return out, err
+}
+
+// aim has a module replace another function of the program instead of its
+// first, one that no build would replace at its entry.
+func (s *shop) aim(t testing.TB, path, symbol string) string {
+	t.Helper()
+	m, err := module.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := exe.Open(s.exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	old, ok, _ := x.Symbol(symbol)
+	if !ok {
+		t.Fatalf("the program has no %s", symbol)
+	}
+	code := make([]byte, old.Size)
+	if err := x.ReadAt(code, old.Addr); err != nil {
+		t.Fatal(err)
+	}
+	f := &m.Manifest.Functions[0]
+	f.Symbol, f.Offset, f.Size, f.SHA256, f.Masked = symbol, old.Addr-x.TextStart, old.Size, fmt.Sprintf("%x", sha256.Sum256(code)), nil
+	out := filepath.Join(t.TempDir(), "aimed.so")
+	if err := m.WriteFile(out); err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 func (s *shop) start(t testing.TB, env ...string) *targettest.Target {
@@ -232,6 +265,7 @@ func TestEdits(t *testing.T) {
 			edit{"return n * price", "rebate++\n\treturn n*price - rebate + rebate - 1", "//go:noinline\nfunc total", "var rebate = 10\n\n//go:noinline\nfunc total"},
 			"/total", "300", "299",
 		},
+		{"function with a line that begins inside the jump", edit{"flags = 2", "flags = 4"}, "/mark", "2", "4"},
 		{"handler", edit{`"fixed price"`, `"half price for", r.URL.Path`}, "/fixed", "fixed price", "half price for /fixed"},
 		{"closure", edit{"total(3, 100))", "total(3, 100), \"net\")"}, "/total", "300", "300 net"},
 		{
@@ -589,7 +623,7 @@ func TestAPatchWithATypeOfItsOwnComesAndGoes(t *testing.T) {
 
 func TestALineThatBeginsInsideTheJumpIsRefused(t *testing.T) {
 	s := newShop(t)
-	m := s.module(t, "lines", edit{"flags = 2", "flags = 4"})
+	m := s.aim(t, s.module(t, "lines", discount), "main.mark")
 	target := s.start(t)
 	before := snapshot(t, target.Pid())
 	e, detach := attach(t, target)

@@ -77,10 +77,19 @@ func TestTargets(t *testing.T) {
 // put its breakpoint into the jump.
 func TestAPrologueThatEndsInsideTheJumpIsRefused(t *testing.T) {
 	s := newShop(t, "-gcflags=all=-N -l")
-	m := s.module(t, "discount", discount)
+	reached := s.module(t, "discount", discount)
+	m := s.aim(t, reached, "main.total")
 	target := s.start(t)
 	e, detach := attach(t, target)
-	p := load(t, e, m)
+	// What is built reaches the function through its callers.
+	p := load(t, e, reached)
+	activate(t, e, p)
+	expect(t, target, "/total", "270")
+	deactivate(t, e, p)
+	expect(t, target, "/total", "300")
+	unload(t, e, p)
+
+	p = load(t, e, m)
 	before := snapshot(t, target.Pid())
 	_, _, err := e.Activate(t.Context(), p.ID, patcher.ActivateOptions{})
 	if finding.CodeOf(err) != finding.BreakpointAtEntry || !strings.Contains(err.Error(), "the function main.total lies at") {

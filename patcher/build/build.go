@@ -289,6 +289,7 @@ func (b *builder) compare() (err error) {
 	b.diff, err = object.Compare(b.baseObject, b.newObject, object.Options{
 		Differs: func(pkg string) bool { return b.basePackages[pkg] != b.newPackages[pkg] },
 		Source:  b.sources.edit,
+		Fixed:   b.fixedEntry,
 	})
 	if err == nil {
 		b.diff.Findings = append(b.diff.Findings, b.sources.changedC()...)

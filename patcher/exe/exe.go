@@ -241,6 +241,55 @@ func (x *Executable) lineTable() (*gosym.Table, error) {
 	return x.lines, x.linesErr
 }
 
+// StopWithin returns the first address in [lo, hi) where a debugger may put a
+// breakpoint in the function at [entry, end), and says why in words: where the
+// prologue ends, or another line begins than at the entry. It is "" if there is
+// none.
+func (x *Executable) StopWithin(entry, end, lo, hi uint64) (addr uint64, why string) {
+	if at := x.prologueEnd(entry, end); at >= lo && at < hi {
+		return at, "the prologue ends"
+	}
+	_, file, first, err := x.FuncLine(entry)
+	if err != nil {
+		return 0, "" // no Go code: no lines either
+	}
+	for at := lo; at < hi; at++ {
+		if _, _, line, err := x.FuncLine(at); err == nil && line != first {
+			return at, fmt.Sprintf("line %d of %s begins", line, file)
+		}
+	}
+	return 0, ""
+}
+
+// prologueEnd returns where a function's prologue ends, 0 if it is not known.
+func (x *Executable) prologueEnd(entry, end uint64) uint64 {
+	d, err := x.DWARF()
+	if err != nil {
+		return 0
+	}
+	unit, err := d.Reader().SeekPC(entry)
+	if err != nil {
+		return 0
+	}
+	lines, err := d.LineReader(unit)
+	if err != nil || lines == nil {
+		return 0
+	}
+	var line dwarf.LineEntry
+	if lines.SeekPC(entry, &line) != nil {
+		return 0
+	}
+	for line.Address < end {
+		if line.PrologueEnd && line.Address >= entry {
+			return line.Address
+		}
+		if lines.Next(&line) != nil {
+			return 0
+		}
+	}
+	return 0
+}
+
 func (x *Executable) readLines() (*gosym.Table, error) {
 	var sec *elf.Section
 	for _, name := range []string{".gopclntab", ".data.rel.ro.gopclntab"} {

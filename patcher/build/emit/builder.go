@@ -139,6 +139,13 @@ func (b *builder) check() error {
 			b.findings = append(b.findings, f)
 		}
 	}
+	for _, x := range b.Diff.Bypassed {
+		if t := b.types.calling(x.Base); t != "" {
+			refused = append(refused, finding.Finding{Code: x.Why.Code, Severity: finding.Error, Function: b.New.Symbols[x.New].Name, Source: b.source(x.New),
+				Message: x.Why.Message + "; and replacing its callers does not do, because interfaces call it too, as a method of " + t,
+				Advice:  "change what calls it instead, or let it do more, so that its entry has room"})
+		}
+	}
 	for _, c := range b.Diff.Changed {
 		name := b.New.Symbols[c.New].Name
 		if why := untouchable(object.PackageOf(name)); why != "" {

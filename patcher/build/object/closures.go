@@ -177,6 +177,9 @@ func (c *comparer) pairChanged(old, now []closure, candidates []int, pair func(b
 // them. One that it does not name, because both only ever use it in memory, is
 // told by its place; of two, which is which is not known.
 func (c *comparer) misfit(old, now closure) string {
+	if why, fixed := c.fixed[old.sym]; fixed {
+		return why.Message
+	}
 	const unknown = "it is not known what it captures"
 	b, n := c.debug[0].function(old.name), c.debug[1].function(now.name)
 	if b == nil || n == nil {

@@ -16,7 +16,8 @@ import (
 type comparer struct {
 	*Diff
 	opt     Options
-	differs map[string]bool // by package
+	fixed   map[int]finding.Finding // by function of base: why its entry can't be redirected
+	differs map[string]bool         // by package
 	refs    map[*Object][][]Reloc
 	deep    *equality // tells closures by their content
 	paired  *equality // takes closures that continue old ones as equal
@@ -35,7 +36,28 @@ type initChange struct {
 // that the compiler gives to nameless things do not matter, nor do line
 // numbers. Both must have DWARF if a package differs.
 func Compare(base, new *Object, opt Options) (*Diff, error) {
-	c := &comparer{Diff: &Diff{base: base, new: new, old: map[int]int{}}, opt: opt, differs: map[string]bool{}, inits: map[string][]initChange{},
+	fixed := map[int]finding.Finding{}
+	for {
+		d, err := compare(base, new, opt, fixed)
+		if err != nil || opt.Fixed == nil {
+			return d, err
+		}
+		known := len(fixed)
+		for _, change := range d.Changed {
+			if f := opt.Fixed(change.Base); f != nil {
+				fixed[change.Base] = *f
+			}
+		}
+		if len(fixed) == known {
+			return d, nil
+		}
+	}
+}
+
+// compare is a run of Compare when it is known which entries of changed
+// functions can't be redirected.
+func compare(base, new *Object, opt Options, fixed map[int]finding.Finding) (*Diff, error) {
+	c := &comparer{fixed: fixed, Diff: &Diff{base: base, new: new, old: map[int]int{}}, opt: opt, differs: map[string]bool{}, inits: map[string][]initChange{},
 		refs: map[*Object][][]Reloc{base: make([][]Reloc, len(base.Symbols)), new: make([][]Reloc, len(new.Symbols))}}
 	c.changed = c.packages(base)
 	bases, news := c.candidates(base), c.candidates(new)
@@ -50,6 +72,7 @@ func Compare(base, new *Object, opt Options) (*Diff, error) {
 	c.decode(new, news)
 	c.pairClosures(bases, news)
 	c.compareFunctions(news)
+	c.callersOfFixed()
 	if len(c.changed) > 0 {
 		c.findings()
 	}
@@ -227,9 +250,11 @@ func (c *comparer) renewed(news []int) map[string]string {
 		if isClosure(name) || namedByContent(name) {
 			continue
 		}
-		if _, ok := sameName(c.base, c.new, fn); !ok {
+		old, ok := sameName(c.base, c.new, fn)
+		if !ok {
 			continue
 		}
+		why, fixed := c.fixed[old]
 		what := ""
 		x, y := c.debug[0].function(name), c.debug[1].function(name)
 		switch {
@@ -239,6 +264,10 @@ func (c *comparer) renewed(news []int) map[string]string {
 		case dicts[genericName(name)] && strings.Contains(name, "[go.shape."):
 			what = "dictionary"
 			c.Findings = append(c.Findings, c.dictionaryFinding(fn))
+		case fixed:
+			what = "code"
+			c.Bypassed = append(c.Bypassed, Bypass{old, fn, why})
+			c.Findings = append(c.Findings, c.bypassFinding(old, fn, why))
 		default:
 			continue
 		}

@@ -21,6 +21,10 @@ type Options struct {
 	// known: then what initialises the package is told by its code alone, and
 	// findings lack their line. Nil: no package's is known.
 	Source func(pkg string) *source.Edit
+	// Fixed tells why the entry of a function of base can't be redirected where
+	// it runs, nil if it can. The callers of such a function are changed
+	// instead, and it is taken as a new one. Nil: all entries can.
+	Fixed func(baseFn int) *finding.Finding
 }
 
 // Diff is what an edit changed. Functions are indices in the Symbols of the
@@ -34,6 +38,8 @@ type Diff struct {
 	Added []int
 	// Removed are base's functions without a counterpart in new, by name.
 	Removed []int
+	// Bypassed functions are changed, but their entries can't be redirected.
+	Bypassed []Bypass
 	// Findings, errors first, then by source.
 	Findings []finding.Finding
 
@@ -46,6 +52,13 @@ type Change struct {
 	Base, New int
 	// Why is the first difference, in words.
 	Why string
+}
+
+// Bypass is a function that is reached through its callers only.
+type Bypass struct {
+	Base, New int
+	// Why says why its entry can't be redirected.
+	Why finding.Finding
 }
 
 // Old returns base's function that the new object's function continues: it is
