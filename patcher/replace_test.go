@@ -14,7 +14,7 @@ import (
 // of versionedOthers tell another version.
 func versioned(v int) edit { return edit{"const version = 0", fmt.Sprint("const version = ", v)} }
 
-// versionedOthers is the same for the rest: a function that needs a direct
+// versionedOthers is the same for the rest: functions that need a direct
 // redirect, and one in which somebody always is.
 func versionedOthers(v int) edit { return edit{"const other = 0", fmt.Sprint("const other = ", v)} }
 

@@ -26,8 +26,8 @@ import (
 // the last digit of what it returns, or beside it.
 const version = 0
 
-// other is the same for a function that has to be redirected in another way and
-// one in which somebody always is.
+// other is the same for functions whose first instruction may fault, which have
+// to be redirected in another way, and one in which somebody always is.
 const other = 0
 
 //go:noinline
@@ -54,9 +54,8 @@ type rectangle struct{ a, b int }
 
 func (s square) area() int { return s.side*s.side*10 + version }
 
-func (r *rectangle) area() int { return r.a*r.b*10 + version }
+func (r *rectangle) area() int { return r.a*r.b*10 + other }
 
-// box has a method whose first instruction may fault.
 type box struct{ n int }
 
 //go:noinline
@@ -73,7 +72,7 @@ func largest[T cmp.Ordered](s []T) (T, int) {
 
 //go:noinline
 func newStep(by int) func(int) int {
-	return func(n int) int { return (n+by)*10 + version }
+	return func(n int) int { return (n+by)*10 + other }
 }
 
 // deep grows the stack; the version is that of the outermost call.
