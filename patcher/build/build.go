@@ -286,13 +286,20 @@ func (b *builder) compiling(words string) func(pkg string) {
 // compare finds what the edit changed.
 func (b *builder) compare() (err error) {
 	b.stage("comparing the edit with the base")
+	edited, foreign := b.sources.edited()
 	b.diff, err = object.Compare(b.baseObject, b.newObject, object.Options{
 		Differs: func(pkg string) bool { return b.basePackages[pkg] != b.newPackages[pkg] },
 		Source:  b.sources.edit,
 		Fixed:   b.fixedEntry,
+		Edited:  edited,
 	})
 	if err == nil {
 		b.diff.Findings = append(b.diff.Findings, b.sources.changedC()...)
+	}
+	if err == nil && len(foreign) > 0 {
+		b.diff.Findings = append(b.diff.Findings, finding.Finding{Code: finding.NoChange, Severity: finding.Info, Source: foreign[0] + ":1",
+			Message: fmt.Sprintf("this file differs and is not part of the program (of such files there are %d)", len(foreign)),
+			Advice:  "nothing, unless the edit is there: then build the patch for a program that it is part of"})
 	}
 	return err
 }
@@ -348,14 +355,17 @@ func (b *builder) emit() (*module.Module, []finding.Finding, error) {
 func refusal(d *object.Diff) error {
 	r := &finding.Refusal{}
 	refused := d.Refused()
+	decides := func(f finding.Finding) bool {
+		return f.Severity == finding.Error || !refused && f.Code == finding.NoChange && f.Function == "" && f.Source == ""
+	}
 	for _, f := range d.Findings {
-		if f.Severity == finding.Error || !refused && f.Code == finding.NoChange {
+		if decides(f) {
 			f.Severity = finding.Error
 			r.Findings = append(r.Findings, f)
 		}
 	}
 	for _, f := range d.Findings {
-		if f.Severity != finding.Error && (refused || f.Code != finding.NoChange) {
+		if !decides(f) {
 			r.Findings = append(r.Findings, f)
 		}
 	}

@@ -188,6 +188,31 @@ func TestAnEditThatChangesNothingIsRefused(t *testing.T) {
 	}
 }
 
+// Each function that changed and has no effect is named, with its place.
+func TestAnEditWithoutEffectSaysSoOfEachFunction(t *testing.T) {
+	isolate(t)
+	b := buildServer(t)
+	for _, f := range []struct{ file, old, new, says string }{
+		{"main.go", `greet.Greeting(r.FormValue("name"))`, `greet.Greeting((r.FormValue("name")))`,
+			"main.go:31: info: main.hello: the source of the function changed and its code did not"},
+		{"greet/mark_loud.go", `return "!"`, `return "?"`, "greet/mark_loud.go:1: info: this file differs and is not part of the program"},
+	} {
+		edit(t, filepath.Join(b.dir, f.file), f.old, f.new)
+		_, err := Build(t.Context(), b.options(t))
+		refused(t, err, finding.NoChange, "no function of the running program changes")
+		if !strings.Contains(err.Error(), f.says) {
+			t.Errorf("%q does not say %q", err, f.says)
+		}
+		run(t, b.dir, "git", "checkout", "-q", ".")
+	}
+	edit(t, filepath.Join(b.dir, "greet/mark.go"), `return "."`, `return ";"`)
+	r, err := Build(t.Context(), b.options(t))
+	replaces(t, r, err, greeting)
+	if len(r.Findings) != 1 || !strings.Contains(r.Findings[0].String(), "greet.mark: the program has the function only inlined: it changes with example.com/server/greet.Greeting") {
+		t.Errorf("findings: %v", r.Findings)
+	}
+}
+
 func TestTheEditMayBeAnOverlay(t *testing.T) {
 	isolate(t)
 	dir := server(t) // in no repository: the base is the tree itself

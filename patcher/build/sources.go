@@ -121,6 +121,40 @@ func (p *program) openSources(ctx context.Context, was map[string]string, scratc
 	return s, nil
 }
 
+// edited lists the packages of which a file differs, and the files that are
+// part of no package of the program.
+func (s *sources) edited() (packages, files []string) {
+	dirs := map[string][]string{} // packages by folder
+	for pkg, l := range s.packages {
+		dirs[l.Dir] = append(dirs[l.Dir], pkg)
+	}
+	packages = []string{}
+	for _, overlay := range []map[string]string{s.was, s.is} {
+		for path := range overlay {
+			if filepath.Ext(path) != ".go" || slices.Contains(files, path) {
+				continue
+			}
+			is, errIs := s.read(path)
+			was, errWas := readOverlaid(path, s.was)
+			if errIs == nil && errWas == nil && string(is) == string(was) {
+				continue
+			}
+			found := false
+			for _, pkg := range dirs[filepath.Dir(path)] {
+				if l := s.packages[pkg]; slices.Contains(l.files(), path) || s.belonged(l, path) {
+					packages, found = append(packages, pkg), true
+				}
+			}
+			if !found && !strings.HasSuffix(path, "_test.go") {
+				files = append(files, path)
+			}
+		}
+	}
+	slices.Sort(packages)
+	slices.Sort(files)
+	return slices.Compact(packages), files
+}
+
 // resolve returns the path of a file by the name that the compiler noted.
 func (s *sources) resolve(name string) string {
 	if path, ok := s.paths[name]; ok {

@@ -76,6 +76,7 @@ func compare(base, new *Object, opt Options, fixed map[int]finding.Finding) (*Di
 	if len(c.changed) > 0 {
 		c.findings()
 	}
+	c.effects()
 	if len(c.Changed) == 0 && !c.Refused() {
 		c.Findings = append(c.Findings, finding.Finding{Code: finding.NoChange, Severity: finding.Warning,
 			Message: "no function of the running program changes: " + c.noChangeReason(),
@@ -83,18 +84,6 @@ func compare(base, new *Object, opt Options, fixed map[int]finding.Finding) (*Di
 	}
 	c.sort()
 	return c.Diff, nil
-}
-
-func (c *comparer) noChangeReason() string {
-	switch {
-	case len(c.changed) == 0:
-		return "the compiled packages are the same in base and new"
-	case len(c.Added) > 0 || len(c.Removed) > 0:
-		return "functions were added or removed that nothing in it calls"
-	case len(c.Findings) > 0:
-		return "only what the findings name differs"
-	}
-	return "only comments, line numbers or code that it does not use differ"
 }
 
 func (c *comparer) equality(renewed map[string]string, closures map[int]int) *equality {

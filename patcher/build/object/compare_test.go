@@ -124,12 +124,31 @@ func TestCompare(t *testing.T) {
 			edit:    []string{"\"background\"", "\"foreground\""},
 			changed: "main.main.func1"},
 		{name: "an inlined function",
-			edit:    []string{"return 2 * n", "return 3 * n"},
-			changed: "main.useDouble"},
+			edit:     []string{"return 2 * n", "return 3 * n"},
+			changed:  "main.useDouble",
+			findings: "no-change:info:main.double"},
+		{name: "a function that nothing uses",
+			edit:     []string{"func unused() int { return 1 }", "func unused() int { return 2 }"},
+			findings: "no-change:warning: no-change:warning:main.unused"},
+		{name: "a new function that nothing uses",
+			edit:     []string{"func unused() int", "func fresh() {}\n\nfunc unused() int"},
+			findings: "no-change:warning: no-change:info:main.fresh"},
+		{name: "a variable's name in a function",
+			edit:     []string{"m = v\n", "w := v; m = w\n"},
+			findings: "no-change:warning: no-change:info:main.largest"},
+		{name: "a function that never returns",
+			edit:     []string{"println(<-work)", "println(<-work + 1)"},
+			changed:  "main.worker",
+			findings: "never-returns:warning:main.worker"},
+		{name: "a function that is a loop",
+			edit:     []string{"println(n)", "println(n + 1)"},
+			changed:  "main.reader",
+			findings: "never-returns:warning:main.reader"},
 		{name: "a function that is no longer inlined",
-			edit:    []string{"return len(s), nil", "for range s { defer println(s) }; return len(s), nil"},
-			changed: "main.main",
-			added:   "main.nameless main.nameless.deferwrap1"},
+			edit:     []string{"return len(s), nil", "for range s { defer println(s) }; return len(s), nil"},
+			changed:  "main.main",
+			added:    "main.nameless main.nameless.deferwrap1",
+			findings: "never-returns:warning:main.main"},
 		{name: "a generic function",
 			edit:    []string{"if v > m {", "if v >= m {"},
 			changed: "main.largest[go.shape.int] main.largest[go.shape.string]"},
@@ -140,7 +159,7 @@ func TestCompare(t *testing.T) {
 			edit:     []string{"func (b *box[T]) get() T { return b.v }", "func (b *box[T]) get() T { calls(b.v); return b.v }"},
 			changed:  "main.main",
 			added:    "main.(*box[go.shape.string]).get",
-			findings: "generic-dictionary-changed:warning:main.(*box[go.shape.string]).get"},
+			findings: "generic-dictionary-changed:warning:main.(*box[go.shape.string]).get never-returns:warning:main.main"},
 		{name: "a case in a type switch",
 			edit:    []string{"case string:\n\t\treturn v", "case string:\n\t\treturn v\n\tcase shape:\n\t\treturn \"shape\""},
 			changed: "main.classify"},
@@ -153,7 +172,7 @@ func TestCompare(t *testing.T) {
 		{name: "a struct's field",
 			edit:     []string{"side int\n", "side int\n\textra int\n"},
 			changed:  "main.main",
-			findings: "type-layout-changed:error:main.square"},
+			findings: "type-layout-changed:error:main.square never-returns:warning:main.main"},
 		{name: "a struct's tag",
 			edit:     []string{"json:\"name\"", "json:\"title\""},
 			findings: "no-change:warning: type-layout-changed:warning:main.square"},
@@ -219,13 +238,14 @@ func TestCompare(t *testing.T) {
 			edit:     []string{"func below(n int) bool", "func below(n uint) bool", "below(a(2))", "below(uint(a(2)))"},
 			changed:  "main.main",
 			added:    "main.below",
-			findings: "signature-changed:warning:main.below"},
+			findings: "signature-changed:warning:main.below never-returns:warning:main.main"},
 	}
 	for _, c := range cases {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
 			files := edit(t, c.edit...)
 			opt := onlyMain
+			opt.Edited = []string{"main"}
 			opt.Source = func(pkg string) *source.Edit {
 				was, err := os.ReadFile("testdata/sample/main.go")
 				if err != nil {

@@ -25,6 +25,9 @@ type Options struct {
 	// it runs, nil if it can. The callers of such a function are changed
 	// instead, and it is taken as a new one. Nil: all entries can.
 	Fixed func(baseFn int) *finding.Finding
+	// Edited are the packages of which a source file differs; nil if that is
+	// not known.
+	Edited []string
 }
 
 // Diff is what an edit changed. Functions are indices in the Symbols of the

@@ -62,6 +62,7 @@ func (d *debugInfo) units() ([]unit, error) {
 type funcDebug struct {
 	params   string     // types of parameters and results, in order
 	captured []variable // of a closure, as far as it is known
+	inlined  []string   // functions whose code is in it
 }
 
 // variable is a captured variable. The name of one that is captured by
@@ -109,7 +110,7 @@ func (d *debugInfo) readUnit(u unit, p *programDebug) error {
 			}
 			if concrete { // it repeats its origin's parameters, but adds captures
 				if known := p.funcs[name]; known != nil {
-					known.captured = f.captured
+					known.captured, known.inlined = f.captured, f.inlined
 				}
 				continue
 			}
@@ -124,19 +125,33 @@ func (d *debugInfo) readUnit(u unit, p *programDebug) error {
 func (d *debugInfo) readFunction(r *dwarf.Reader, f *funcDebug) error {
 	var params strings.Builder
 	seen := map[string]bool{} // a result that lives in two places is there twice
-	for {
+	for depth := 0; ; {
 		e, err := r.Next()
 		if err != nil {
 			return err
+		}
+		if e != nil && e.Tag == 0 && depth > 0 {
+			depth--
+			continue
 		}
 		if e == nil || e.Tag == 0 {
 			f.params = params.String()
 			slices.SortFunc(f.captured, func(a, b variable) int { return cmp.Compare(a.offset, b.offset) })
 			return nil
 		}
+		if e.Tag == dwarf.TagInlinedSubroutine || e.Tag == dwarf.TagLexDwarfBlock {
+			if origin, ok := e.Val(dwarf.AttrAbstractOrigin).(dwarf.Offset); ok {
+				f.inlined = append(f.inlined, d.typeName(origin))
+			}
+			if e.Children {
+				depth++
+			}
+			continue
+		}
 		typ, _ := e.Val(dwarf.AttrType).(dwarf.Offset)
-		switch e.Tag {
-		case dwarf.TagFormalParameter:
+		switch {
+		case depth > 0:
+		case e.Tag == dwarf.TagFormalParameter:
 			name, _ := e.Val(dwarf.AttrName).(string)
 			if typ == 0 || seen[name] {
 				break
@@ -144,7 +159,7 @@ func (d *debugInfo) readFunction(r *dwarf.Reader, f *funcDebug) error {
 			seen[name] = true
 			result, _ := e.Val(dwarf.AttrVarParam).(bool)
 			fmt.Fprintf(&params, "%v %s\n", result, d.typeName(typ))
-		case dwarf.TagVariable:
+		case e.Tag == dwarf.TagVariable:
 			if off, ok := e.Val(attrGoClosureOffset).(int64); ok {
 				name, _ := e.Val(dwarf.AttrName).(string)
 				f.captured = append(f.captured, variable{off, d.typeSize(typ), name, d.typeName(typ)})

@@ -42,7 +42,8 @@ type Edit struct {
 
 	places    map[string]Place
 	endless   map[string]bool
-	functions map[string]bool // of Is
+	functions map[string]string // of Is
+	values    map[string]string // the same
 }
 
 // Place is where something is declared.
@@ -83,10 +84,7 @@ func Compare(files []File) (*Edit, error) {
 			}
 		}
 	}
-	e := &Edit{places: is.places, endless: was.endless, functions: map[string]bool{}}
-	for name := range is.functions {
-		e.functions[name] = true
-	}
+	e := &Edit{places: is.places, endless: was.endless, functions: is.functions, values: is.values}
 	for name, text := range is.functions {
 		if old, ok := was.functions[name]; !ok || old != text {
 			e.Functions = append(e.Functions, Function{Place: is.places[name], New: !ok})
@@ -119,8 +117,15 @@ func Compare(files []File) (*Edit, error) {
 // declared; it is empty if nothing has the name.
 func (e *Edit) Find(name string) Place { return e.places[name] }
 
-// Declares tells whether the new source declares the function.
-func (e *Edit) Declares(function string) bool { return e.functions[function] }
+// Mentions tells whether a function of the new source has a word in it.
+func (e *Edit) Mentions(function, word string) bool {
+	return strings.Contains("\n"+e.functions[function], "\n"+word+"\n")
+}
+
+// Initialises tells whether the initial value of a new variable has a word in it.
+func (e *Edit) Initialises(word string) bool {
+	return slices.ContainsFunc(e.Variables, func(p Place) bool { return strings.Contains("\n"+e.values[p.Name], "\n"+word+"\n") })
+}
 
 // Endless tells whether the old function's body was, or ended in, a loop
 // without a condition: what is in it may stay for good.

@@ -109,6 +109,26 @@ func whole() string { return text }
 //go:noinline
 func sliced() string { return text[7:] }
 
+//go:noinline
+func worker(work chan int) {
+	for {
+		println(<-work)
+	}
+}
+
+//go:noinline
+func reader(work chan int) {
+	for {
+		n, ok := <-work
+		if !ok {
+			return
+		}
+		println(n)
+	}
+}
+
+func unused() int { return 1 }
+
 func init() { counter = 1 }
 
 func main() {
@@ -120,4 +140,6 @@ func main() {
 	println(whole(), sliced())
 	println(nameless(1, os.Args[0], true))
 	go func() { println("background") }()
+	go worker(nil)
+	go reader(nil)
 }
