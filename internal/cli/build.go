@@ -74,6 +74,7 @@ module.`,
 	f.IntVarP(&o.Pid, "pid", "p", 0, "`id` of the process")
 	f.StringArrayVar(&o.After, "after", nil, "`module` that is loaded before this one; repeat it in the order of loading")
 	f.StringVar(&o.Overlay, "overlay", "", "JSON `file` that replaces source files, as for go build")
+	f.BoolVar(&o.Partial, "partial", false, "where the edit is refused in part, build what does not depend on that")
 	a.symbolsFlag(cmd)
 	return a.jsonFlag(cmd)
 }

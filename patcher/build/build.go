@@ -77,6 +77,9 @@ type builder struct {
 	diff                      *object.Diff
 	initialised               []string // variables that newObject initialises
 
+	left  leftOut // of a partial build, once that is known
+	apart bool    // whether the functions of a partial build were tried apart
+
 	stages int
 }
 
@@ -308,7 +311,7 @@ func (b *builder) compare() (err error) {
 // built once more, so that it does that, and again if that needs more.
 func (b *builder) make(ctx context.Context) (*module.Module, []finding.Finding, error) {
 	for round := 0; ; round++ {
-		m, findings, err := b.emit()
+		m, findings, err := b.emit(ctx)
 		need, ok := errors.AsType[*emit.InitNeeded](err)
 		if !ok {
 			return m, findings, err
@@ -326,24 +329,41 @@ func (b *builder) make(ctx context.Context) (*module.Module, []finding.Finding, 
 	}
 }
 
-func (b *builder) emit() (*module.Module, []finding.Finding, error) {
+func (b *builder) emit(ctx context.Context) (*module.Module, []finding.Finding, error) {
 	if err := b.compare(); err != nil {
 		return nil, nil, err
 	}
+	refused := refusal(b.diff)
+	if b.Partial {
+		if b.left == nil {
+			if err := b.leaveOut(ctx); err != nil {
+				return nil, nil, err
+			}
+		}
+		b.withoutLeftOut()
+	}
 	if b.diff.Refused() || len(b.diff.Changed) == 0 {
-		return nil, nil, refusal(b.diff)
+		return nil, nil, refused
 	}
 	b.stage("making the module")
 	name := strings.TrimSuffix(filepath.Base(b.Output), filepath.Ext(b.Output))
 	if b.Output == "" {
 		name = b.program.name
 	}
-	m, found, err := emit.Emit(emit.Input{
+	in := emit.Input{
 		Base: b.baseObject, New: b.newObject, Diff: b.diff, Match: b.match, Exe: b.target, Earlier: b.earlier,
 		Name: name, Description: b.Description,
 		Initialised: b.initialised,
 		Origin:      module.Origin{Base: b.base.words, New: b.Dir, Builder: builderVersion()},
-	})
+	}
+	m, found, err := emit.Emit(in)
+	if b.Partial && !b.apart && finding.As(err) != nil {
+		b.apart = true
+		b.emitApart(in)
+		if b.withoutLeftOut(); len(b.diff.Changed) > 0 {
+			m, found, err = emit.Emit(in)
+		}
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -372,6 +392,7 @@ func refusal(d *object.Diff) error {
 	return r
 }
 
+// result describes the module.
 func (b *builder) result(path string, m *module.Module, findings []finding.Finding) *Result {
 	r := &Result{Path: path, ID: m.ID(), Name: m.Manifest.Name, Base: b.base.words, Findings: append(b.base.findings, findings...)}
 	for _, x := range m.Manifest.Requires {
@@ -383,6 +404,11 @@ func (b *builder) result(path string, m *module.Module, findings []finding.Findi
 	}
 	for _, f := range m.Manifest.Functions {
 		r.Functions = append(r.Functions, Function{Name: f.Symbol, Source: f.Source, Why: why[f.Symbol]})
+	}
+	for _, f := range findings {
+		if cause, left := b.left[f.Function]; left && strings.HasPrefix(f.Message, leftOutWords) {
+			r.LeftOut = append(r.LeftOut, Function{Name: f.Function, Source: f.Source, Why: cause.Message})
+		}
 	}
 	return r
 }

@@ -41,6 +41,9 @@ type Options struct {
 	Output string
 	// Description goes into the module's manifest, for people.
 	Description string
+	// Partial builds what is safe where an edit is refused only in part.
+	// Functions that depend on what is refused keep their old code.
+	Partial bool
 	// Progress, if not nil, is told what is being done: a stage in words, and
 	// how much of it is done. total is 0 where it isn't known.
 	Progress func(stage string, done, total int)
@@ -54,14 +57,16 @@ type Result struct {
 	Base string `json:"base"` // in words
 	// Requires names the patches whose variables or types the module shares: it
 	// can only be loaded after them.
-	Requires  []string          `json:"requires,omitempty"`
-	Functions []Function        `json:"functions"`
-	Findings  []finding.Finding `json:"findings,omitempty"`
+	Requires  []string   `json:"requires,omitempty"`
+	Functions []Function `json:"functions"`
+	// LeftOut are functions that changed and that a partial build left out.
+	LeftOut  []Function        `json:"leftOut,omitempty"`
+	Findings []finding.Finding `json:"findings,omitempty"`
 }
 
-// Function is a function that the module replaces.
+// Function is a function that the module replaces or leaves alone.
 type Function struct {
 	Name   string `json:"name"`
 	Source string `json:"source,omitempty"` // file:line
-	Why    string `json:"why,omitempty"`    // the first difference, in words
+	Why    string `json:"why,omitempty"`    // the first difference, or why not, in words
 }

@@ -39,17 +39,17 @@ func (c *comparer) compiled(pkg string) compiled {
 	here := compiled{map[string]bool{}, map[string]bool{}}
 	for _, fn := range c.new.Functions {
 		if name := c.new.Symbols[fn].Name; PackageOf(name) == pkg {
-			here.present[sourceName(name)] = true
+			here.present[SourceName(name)] = true
 		}
 	}
 	for _, change := range c.Changed {
 		if name := c.new.Symbols[change.New].Name; PackageOf(name) == pkg {
-			here.replaced[sourceName(name)] = true
+			here.replaced[SourceName(name)] = true
 		}
 	}
 	for _, fn := range c.Added {
 		if name := c.new.Symbols[fn].Name; PackageOf(name) == pkg {
-			here.replaced[sourceName(name)] = true
+			here.replaced[SourceName(name)] = true
 		}
 	}
 	return here
@@ -85,8 +85,8 @@ func (c *comparer) inlinedIn(pkg string, f source.Function) []string {
 	note := func(fn int) {
 		name := c.new.Symbols[fn].Name
 		debug := c.debug[1].function(name)
-		if debug != nil && slices.ContainsFunc(debug.inlined, func(in string) bool { return PackageOf(in) == pkg && sourceName(in) == f.Name }) ||
-			PackageOf(name) == pkg && edit.Mentions(sourceName(name), word(f)) {
+		if debug != nil && slices.ContainsFunc(debug.inlined, func(in string) bool { return PackageOf(in) == pkg && SourceName(in) == f.Name }) ||
+			PackageOf(name) == pkg && edit.Mentions(SourceName(name), word(f)) {
 			callers = append(callers, name)
 		}
 	}
@@ -103,9 +103,9 @@ func (c *comparer) inlinedIn(pkg string, f source.Function) []string {
 // word is the name of a function or method alone.
 func word(f source.Function) string { return f.Name[strings.LastIndexByte(f.Name, '.')+1:] }
 
-// sourceName returns the name that the source gives a function, or the one that
+// SourceName returns the name that the source gives a function, or the one that
 // a closure is in, as source.Edit has it: without package and type arguments.
-func sourceName(symbol string) string {
+func SourceName(symbol string) string {
 	for {
 		outer, _, _, ok := closureName(symbol)
 		if !ok {
@@ -133,7 +133,7 @@ func (c *comparer) staysInside(change Change) {
 		message = "the program calls it once, when it starts: that call goes on in the old code"
 	case c.neverReturns(change.Base):
 		message = "the function never returns: calls that are under way go on in the old code for good"
-	case edit != nil && !isClosure(name) && edit.Endless(sourceName(name)):
+	case edit != nil && !isClosure(name) && edit.Endless(SourceName(name)):
 		message = "the function's body is a loop without a condition: calls that are under way go on in the old code until something in the loop ends it"
 	default:
 		return
