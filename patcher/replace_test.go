@@ -108,8 +108,8 @@ func TestReplaceIsOneInstantForEveryCaller(t *testing.T) {
 		rounds     int
 		storeAlone bool // the way back to a is one store
 	}{
-		{"with one store where that will do", versionedSome(1, false), versionedSome(2, true), "plain,text", 100, true},
-		{"with direct redirects", append(versioned(1), versionedOthers(1)...), append(versioned(2), versionedOthers(2)...), "plain,count,area,largest,longest,step,list,text,guarded,fan", 25, false},
+		{"with one store where that will do", versionedSome(1, false), versionedSome(2, true), "plain,text", 40, true},
+		{"with direct redirects", append(versioned(1), versionedOthers(1)...), append(versioned(2), versionedOthers(2)...), "plain,count,area,largest,longest,step,list,text,guarded,fan", 12, false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
