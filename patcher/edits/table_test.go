@@ -392,6 +392,21 @@ var packageEdits = []edit{
 		answers: []answer{{"rate", "20 charge 21 small 10", "25 charge 26 small 15"}},
 	},
 	{
+		name: "new variables whose values are computed",
+		changes: map[string][]string{
+			"store/store.go": {
+				"// Name spells", "// more is filled by a function of its own.\nvar more = map[int]string{9: \"nine\", 10: \"ten\", 11: \"11\", 12: \"12\", 13: \"13\", 14: \"14\", 15: \"15\", 16: \"16\", 17: \"17\", 18: \"18\", 19: \"19\", 20: \"20\", 21: \"21\", 22: \"22\", 23: \"23\", 24: \"24\", 25: \"25\", 26: \"26\"}\n\nvar first = fmt.Sprint(\"first \", len(names), count())\n\n//go:noinline\nfunc count() int { return len(more) }\n\n// Name spells",
+				`return "many"`, `return more[n] + first`,
+			},
+			"functions.go": {
+				"return n * price", "return n*price + once() + len(lower)",
+				"// fresh is where", "var (\n\tlower = strings.ToLower(\"SOME\")\n\tonce  = func() func() int {\n\t\tn := len(lower)\n\t\treturn func() int { return n * 10 }\n\t}()\n)\n\n// fresh is where",
+			},
+		},
+		answers: []answer{{"name", "onemany", "oneninefirst 2 18"}, {"total", "300", "344"}},
+		stays:   true, // the closure is on the heap
+	},
+	{
 		name:    "function without room for a jump, called from another package",
 		changes: map[string][]string{"store/store.go": {"func Limit() int { return 0 }", "func Limit() int { return 5 }"}},
 		answers: []answer{{"limit", "0 0 0", "5 0 0"}},
