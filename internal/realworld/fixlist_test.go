@@ -21,6 +21,7 @@ type fix struct {
 	probe   func(t *testing.T, s site) string
 	was, is string
 	refused finding.Code // the expected code; "" if the fix must apply
+	note    string       // what to know of it when it applies
 	ci      bool         // one of those that every run of the tests tries
 }
 
@@ -43,18 +44,20 @@ var releases = []release{
 			is:  `node_hwmon_chip_names{chip="platform_fan_fan",chip_name="fan"} 1; node_hwmon_chip_names{chip="platform_fan_sensors",chip_name="sensors"} 1`},
 		{name: "node-thermal-einval", what: "EINVAL from a thermal zone failed the whole collector"},
 		{name: "node-diskstats-udev", what: "udev's files are not read where there is no udev"},
-		{name: "node-diskstats-exclude", what: "an empty device-exclude was taken for a conflict with device-include"},
-		{name: "node-perf-profilers", what: "chosen profilers were added to all of them instead of replacing them; unknown ones are named"},
-		{name: "node-edac-error", what: "memory errors per channel, and a stale error that was returned (new package variables with initialisers that run)"},
+		{name: "node-diskstats-exclude", note: "this runs only when the program starts: active, it changes nothing until then", what: "an empty device-exclude was taken for a conflict with device-include"},
+		{name: "node-perf-profilers", note: "this runs only when the program starts: active, it changes nothing until then", what: "chosen profilers were added to all of them instead of replacing them; unknown ones are named"},
+		{name: "node-edac-error", what: "memory errors per channel, and a stale error that was returned (new package variables with initialisers that run)",
+			probe: metrics("node_edac_channel_correctable_errors_total{"), ci: true,
+			was: "", is: `node_edac_channel_correctable_errors_total{channel="0",controller="0",csrow="0",dimm_label="unknown"} 5`},
 	}},
 	{caddy, "v2.11.8", "v2.11.9", []fix{
 		{name: "caddy-file-matcher-directory", what: "try_files took a directory for a file when the request ends in a slash",
 			probe: get("directory.test", "/sub/"), was: "200 found /sub/", is: "200 found /sub/index.txt"},
 		{name: "caddy-fastcgi-env-order", what: "a client's header could override a variable that the operator set for FastCGI",
 			probe: get("fcgi.test", "/a.txt", "X-Role", "client"), was: "200 role client", is: "200 role operator"},
-		{name: "caddy-path-placeholder-case", what: "a path matcher with a placeholder did not ignore the case of the placeholder's value",
+		{name: "caddy-path-placeholder-case", note: "a part of this runs when the configuration is loaded, and so works from the next time on", what: "a path matcher with a placeholder did not ignore the case of the placeholder's value",
 			probe: get("case.test", "/tea", "X-Want", "TEA"), was: "200 something else", is: "200 wanted", ci: true},
-		{name: "caddy-conflicting-client-auth", what: "conflicting client authentication of TLS policies was not seen"},
+		{name: "caddy-conflicting-client-auth", note: "this runs when the configuration is loaded, and so works from the next time on", what: "conflicting client authentication of TLS policies was not seen"},
 	}},
 	{caddy, "v2.11.7", "v2.11.8", []fix{
 		{name: "caddy-cache-control-token", what: "Cache-Control with several directives did not force a reload (two packages, a new import)"},
@@ -62,7 +65,7 @@ var releases = []release{
 		{name: "caddy-port-length", what: "a port of any length was parsed: it may be attacker's input",
 			probe: badPort, was: "value out of range", is: "longer than"},
 		{name: "caddy-basicauth-cache-key", what: "data race: the cache key was appended to a shared slice"},
-		{name: "caddy-access-log-host-case", what: "access logs: host names were compared with regard to case (a new method)"},
+		{name: "caddy-access-log-host-case", note: "a part of this runs when the configuration is loaded, and so works from the next time on", what: "access logs: host names were compared with regard to case (a new method)"},
 		{name: "caddy-request-body-too-large", what: "a request that declares a body over the limit went to the handlers",
 			probe: upload, was: "200 stored", is: "413 "},
 		{name: "caddy-copy-response-hop-by-hop", what: "copy_response_headers copied hop-by-hop headers",
@@ -99,14 +102,14 @@ var releases = []release{
 		{name: "nats-leaf-mqtt-permissions", what: "leaf nodes got round permissions on MQTT subjects"},
 		{name: "nats-filestore-corrupt-state", what: "file store: counts in a corrupt state file were believed"},
 		{name: "nats-ocsp-response", what: "OCSP: answers for another certificate and of signers without the right were accepted; one bad responder stopped the search (new method)"},
-		{name: "nats-ocsp-mqtt", what: "OCSP: MQTT used the options of another listener"},
+		{name: "nats-ocsp-mqtt", note: "this runs when the configuration is loaded, and so works from the next time on", what: "OCSP: MQTT used the options of another listener"},
 		{name: "nats-queue-weights", what: "weights of queue groups overflow 32 bits (types of fields change)", refused: finding.TypeLayoutChanged},
 	}},
 	{natsServer, "v2.15.0", "v2.15.1", []fix{
 		{name: "nats-connz-account", what: "connz with a client's number showed it to every account",
 			probe: connz, was: "1", is: "0"},
-		{name: "nats-pinned-certs", what: "reload: clients were checked against the old pinned certificates"},
-		{name: "nats-config-number", what: "configuration: strings like 0K1abc were read as a number"},
+		{name: "nats-pinned-certs", note: "this runs when the configuration is loaded, and so works from the next time on", what: "reload: clients were checked against the old pinned certificates"},
+		{name: "nats-config-number", note: "this runs when the configuration is loaded, and so works from the next time on", what: "configuration: strings like 0K1abc were read as a number"},
 		{name: "nats-memstore-ttl", what: "memory store: expired messages that are gone were collected again for ever"},
 		{name: "nats-account-mappings", what: "a mapping that can't be installed took the old one away; such claims are refused (new function)"},
 		{name: "nats-service-import-race", what: "data race: a service import was read without its lock"},

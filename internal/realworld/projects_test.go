@@ -160,11 +160,14 @@ var nodeExporter = &project{name: "node_exporter", module: "github.com/prometheu
 	serve: func(t *testing.T, dir string) ([]string, site) {
 		s := site{address: freeAddress(t), dir: dir}
 		s.steady = "http://" + s.address + "/"
+		const edac = "sys/devices/system/edac/mc/mc0/"
 		for path, content := range map[string]string{
 			"proc/1/mountinfo": "25 1 0:3 / / ro,relatime shared:1 - ext4 /dev/root ro,errors=remount-ro\n",
 			"proc/diskstats":   "",
 			"sys/devices/platform/fan/hwmon/hwmon0/name": "fan\n",
 			"sys/devices/platform/fan/hwmon/hwmon1/name": "sensors\n",
+			edac + "ce_count": "5", edac + "ce_noinfo_count": "0", edac + "ue_count": "0", edac + "ue_noinfo_count": "0",
+			edac + "csrow0/ce_count": "5", edac + "csrow0/ue_count": "0", edac + "csrow0/ch0_ce_count": "5", edac + "csrow0/ch0_ue_count": "0",
 		} {
 			write(t, filepath.Join(dir, path), content)
 		}

@@ -78,8 +78,9 @@ Of %d fixes %d apply and %d are refused. "Seen" says that a request showed the
 bug before, the fix while it was active, and the bug again afterwards (%d of
 the fixes that apply); without it the program was only seen to go on serving.
 The times are those for which Darn kept the program from running, as the
-receipts give them, on the machine that wrote the page: while loading, at the
-first activation and while unloading. Deactivating halts nothing.
+receipts give them, on the machine that wrote the page, which had other things
+to do: while loading, at the first activation and while unloading. Deactivating
+halts nothing.
 `
 
 // writeTable writes what became of every fix.
@@ -105,7 +106,7 @@ func writeTable(t *testing.T) {
 					see = "yes"
 				}
 			}
-			fmt.Fprintf(&rows, "| %s | %s | %s | %s | %s | %s | %s |\n", cell(f.what), o.functionCell(), o.outcomeCell(), see,
+			fmt.Fprintf(&rows, "| %s | %s | %s | %s | %s | %s | %s |\n", cell(f.what), o.functionCell(), o.outcomeCell(f.note), see,
 				o.halt("load"), o.halt("activate"), o.halt("unload"))
 		}
 	}
@@ -131,14 +132,19 @@ func (o *outcome) functionCell() string {
 	return cell(strings.Join(names, ", "))
 }
 
-func (o *outcome) outcomeCell() string {
-	switch {
-	case o.Code != "":
+func (o *outcome) outcomeCell(note string) string {
+	if o.Code != "" {
 		return fmt.Sprintf("refused, `%s`: %s", o.Code, cell(o.Message))
-	case o.InUse != "":
-		return "applied; not unloaded: " + cell(o.InUse)
 	}
-	return "applied"
+	text := "applied"
+	if note != "" {
+		text += "; " + note
+	}
+	if o.InUse != "" {
+		first, _, _ := strings.Cut(o.InUse, ";")
+		text += "; stays loaded, `in-use`: " + cell(first)
+	}
+	return text
 }
 
 func (o *outcome) halt(operation string) string {
