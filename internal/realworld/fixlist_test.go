@@ -113,7 +113,7 @@ var releases = []release{
 		{name: "nats-memstore-ttl", what: "memory store: expired messages that are gone were collected again for ever"},
 		{name: "nats-account-mappings", what: "a mapping that can't be installed took the old one away; such claims are refused (new function)"},
 		{name: "nats-service-import-race", what: "data race: a service import was read without its lock"},
-		{name: "nats-consumer-info", what: "consumer info: an assignment was read without its lock"},
+		{name: "nats-consumer-info", what: "consumers: their assignment was read without its lock when the leader steps down"},
 		{name: "nats-restore-limit", what: "restoring a snapshot buffered without a limit"},
 	}},
 	{alertmanager, "v0.33.0", "v0.33.1", []fix{
