@@ -199,7 +199,7 @@ func (b *builder) takeBase(c *captured) (err error) {
 	if r, ok := errors.AsType[*finding.Refusal](err); ok && finding.CodeOf(err) == finding.TextMismatch {
 		first := &r.Findings[0]
 		first.Message = fmt.Sprintf("%s; the base was %s", first.Message, b.base.words)
-		first.Advice = b.base.advice
+		first.Advice = b.base.advice + b.settings.doubts()
 	}
 	return err
 }

@@ -27,6 +27,32 @@ type settings struct {
 	// not known; modified tells that there were uncommitted changes.
 	revision string
 	modified bool
+	// ldflagsUnknown tells that -ldflags, if there were any, are not in the
+	// build information. profile is the file of -pgo, "" for none.
+	ldflagsUnknown bool
+	profile        string
+}
+
+// release is a Go version without the experiments that are named after it:
+// "go1.25 X:synctest", "go1.26-X:jsonv2".
+func release(version string) string {
+	version, _, _ = strings.Cut(version, " X:")
+	version, _, _ = strings.Cut(version, "-X:")
+	return version
+}
+
+// doubts says what else than the source may differ from the target, as an
+// advice that begins with "; ", or nothing.
+func (s *settings) doubts() string {
+	var text string
+	if s.ldflagsUnknown {
+		text += "; the target was built with -trimpath, which leaves -ldflags out of its build information: " +
+			"if there were flags like -X, give them with GOFLAGS='-ldflags=…'"
+	}
+	if s.profile != "" {
+		text += "; the target was built with the profile " + s.profile + ": it must be here as it was"
+	}
+	return text
 }
 
 // isTest tells whether an executable was made by "go test": its main function
@@ -44,7 +70,8 @@ func settingsOf(info *debug.BuildInfo, test bool) (*settings, error) {
 		get[s.Key] = s.Value
 	}
 	s := &settings{pkg: info.Path, test: test, revision: get["vcs.revision"], modified: get["vcs.modified"] == "true"}
-	s.version, _, _ = strings.Cut(info.GoVersion, " X:")
+	s.version = release(info.GoVersion)
+	s.ldflagsUnknown = get["-trimpath"] == "true" && get["-ldflags"] == ""
 	if get["vcs"] != "git" {
 		s.revision, s.modified = "", false
 	}
@@ -66,6 +93,7 @@ func settingsOf(info *debug.BuildInfo, test bool) (*settings, error) {
 		return nil, err
 	}
 	s.flags = append(s.flags, "-pgo="+pgo)
+	s.profile = get["-pgo"]
 
 	s.env = []string{"GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=" + get["CGO_ENABLED"], "GOEXPERIMENT=" + get["GOEXPERIMENT"]}
 	for _, name := range []string{"GOAMD64", "GOFIPS140", "CGO_CFLAGS", "CGO_CPPFLAGS", "CGO_CXXFLAGS", "CGO_LDFLAGS"} {
@@ -97,13 +125,14 @@ func profile(recorded string) (string, error) {
 }
 
 // goFlags returns those of the user's GOFLAGS that tell the go command where to
-// find things rather than what to make of them: that is the target's to say.
-func goFlags(user string) string {
+// find things rather than what to make of them: that is the target's to say,
+// unless it doesn't know its ldflags.
+func goFlags(user string, ldflags bool) string {
 	var kept []string
 	for _, flag := range splitQuoted(user) {
 		name, _, _ := strings.Cut(strings.TrimLeft(flag, "-"), "=")
-		switch name {
-		case "mod", "modfile", "modcacherw", "p":
+		switch {
+		case name == "mod", name == "modfile", name == "modcacherw", name == "p", name == "ldflags" && ldflags:
 			if strings.ContainsAny(flag, " \t") {
 				flag = "'" + flag + "'"
 			}

@@ -54,8 +54,45 @@ func TestOnlyFlagsThatFindThingsAreKeptOfTheUsers(t *testing.T) {
 		"'-modfile=my go.mod' -o=x":            "'-modfile=my go.mod'",
 		"-toolexec=wrap -overlay=x.json":       "",
 	} {
-		if got := goFlags(user); got != want {
+		if got := goFlags(user, false); got != want {
 			t.Errorf("goFlags(%q) = %q, not %q", user, got, want)
+		}
+	}
+}
+
+func TestLdflagsAreTheUsersIfTheTargetDoesNotKnowThem(t *testing.T) {
+	if got, want := goFlags("-race '-ldflags=-s -w'", true), "'-ldflags=-s -w'"; got != want {
+		t.Errorf("goFlags gives %q, not %q", got, want)
+	}
+	for overrides, unknown := range map[string]bool{"-trimpath=true": true, "-trimpath=": false, "-trimpath=true -ldflags=-s": false} {
+		s, err := settingsOf(info(strings.Fields(overrides)...), false)
+		if err != nil || s.ldflagsUnknown != unknown {
+			t.Errorf("%s: %v, %v", overrides, s.ldflagsUnknown, err)
+		}
+	}
+}
+
+// The source is not all that makes a program what it is.
+func TestWhatElseMayDifferIsNamed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cpu.prof")
+	if err := os.WriteFile(path, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for overrides, want := range map[string]string{"": "", "-trimpath=true": "give them with GOFLAGS=", "-pgo=" + path: "the profile " + path + ": it must be here as it was"} {
+		s, err := settingsOf(info(strings.Fields(overrides)...), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.doubts(); !strings.Contains(got, want) || (want == "") != (got == "") {
+			t.Errorf("%s: %q", overrides, got)
+		}
+	}
+}
+
+func TestReleaseIsTheVersionWithoutExperiments(t *testing.T) {
+	for version, want := range map[string]string{"go1.25.1 X:synctest": "go1.25.1", "go1.26.8-X:jsonv2": "go1.26.8", "go1.24": "go1.24", "go1.26rc1": "go1.26rc1"} {
+		if got := release(version); got != want {
+			t.Errorf("%q is release %q", version, got)
 		}
 	}
 }

@@ -75,7 +75,7 @@ func openProgram(ctx context.Context, o *Options, s *settings) (*program, error)
 	if work := env["GOWORK"]; work != "" && work != "off" {
 		p.work = filepath.Dir(work)
 	}
-	p.env = append(p.env, "GOFLAGS="+goFlags(env["GOFLAGS"]))
+	p.env = append(p.env, "GOFLAGS="+goFlags(env["GOFLAGS"], s.ldflagsUnknown))
 	if p.overlay, err = readOverlay(o.Dir, o.Overlay); err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (p *program) toolchain(ctx context.Context) (map[string]string, error) {
 		if err := json.Unmarshal([]byte(out), &env); err != nil {
 			return nil, fmt.Errorf("go env: %w", err)
 		}
-		env["GOVERSION"], _, _ = strings.Cut(env["GOVERSION"], " X:")
+		env["GOVERSION"] = release(env["GOVERSION"])
 		return env, nil
 	}
 	env, err := ask()

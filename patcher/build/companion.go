@@ -48,9 +48,20 @@ func (b *builder) complete(ctx context.Context) error {
 		return finding.Refuse(finding.TextMismatch,
 			fmt.Sprintf("the target is stripped, and building the base anew does not give what runs, but for its symbols: %v; the base was %s",
 				finding.As(err).Findings[0].Message, b.base.words),
-			b.base.advice+"; or give the file that the target was before it was stripped with --symbols")
+			b.base.advice+b.elsewhere()+b.settings.doubts()+"; or give the file that the target was before it was stripped with --symbols")
 	}
 	return err
+}
+
+// elsewhere says where the target was built, if not here: the line tables of an
+// executable hold the paths of its source, so that it does not come out the
+// same.
+func (b *builder) elsewhere() string {
+	was := filepath.Dir(b.target.FileOf("main.main"))
+	if was == b.program.pkgDir || !filepath.IsAbs(was) || b.settings.test {
+		return ""
+	}
+	return fmt.Sprintf("; the target was built in %s: its symbols can be made there only, by darn build, or from anywhere if it is built with -trimpath", was)
 }
 
 // Files in the directory of a link that makes a symbol companion.
