@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/darn-dev/darn/patcher"
+	"github.com/darn-dev/darn/patcher/exe"
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/module"
 )
@@ -58,17 +60,26 @@ func TestBadModules(t *testing.T) {
 			return data
 		}, finding.BuildIDMismatch, "another build"},
 		{"function that is not in the target", func(t *testing.T) []byte {
-			m, err := module.Read(good)
+			return changed(t, good, func(m *module.Module) { m.Manifest.Functions[0].Symbol = "main.nowhere" })
+		}, finding.SymbolUnresolved, "main.nowhere"},
+		{"reference to what is in the target several times", func(t *testing.T) []byte {
+			x, err := exe.Open(house.program)
 			if err != nil {
 				t.Fatal(err)
 			}
-			m.Manifest.Functions[0].Symbol = "main.nowhere"
-			var b bytes.Buffer
-			if err := m.Write(&b); err != nil {
-				t.Fatal(err)
+			defer x.Close()
+			twice := slices.IndexFunc(x.Symbols, func(s exe.Symbol) bool {
+				_, _, ambiguous := x.Symbol(s.Name)
+				return ambiguous
+			})
+			if twice < 0 {
+				t.Fatal("every name in the program is unique")
 			}
-			return b.Bytes()
-		}, finding.SymbolUnresolved, "main.nowhere"},
+			return changed(t, good, func(m *module.Module) {
+				i := slices.IndexFunc(m.Symbols, func(s module.Symbol) bool { return s.Undefined })
+				m.Symbols[i].Name = x.Symbols[twice].Name
+			})
+		}, finding.SymbolAmbiguous, "the program has several symbols named"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := house.start(t)
@@ -83,6 +94,21 @@ func TestBadModules(t *testing.T) {
 			s.mustAnswer(oldBill)
 		})
 	}
+}
+
+// changed is a module with a change.
+func changed(t *testing.T, data []byte, change func(*module.Module)) []byte {
+	t.Helper()
+	m, err := module.Read(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(m)
+	var b bytes.Buffer
+	if err := m.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }
 
 // TestRefusalAsJSON reads a refusal as a script does.
