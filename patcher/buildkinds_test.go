@@ -298,6 +298,21 @@ func TestAnEditOfTheFIPSModuleIsRefused(t *testing.T) {
 	}
 }
 
+// The line tables of an executable hold the paths of its source.
+func TestAStrippedTargetThatWasBuiltElsewhereIsNamed(t *testing.T) {
+	ownCache(t)
+	k := newTicker(t)
+	k.build(t, "-ldflags=-s")
+	here := filepath.Join(t.TempDir(), "copy")
+	if err := os.CopyFS(here, os.DirFS(k.root)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := build.Build(t.Context(), build.Options{Dir: filepath.Join(here, "tick"), Target: k.exe, Output: filepath.Join(t.TempDir(), "edit.so")})
+	if finding.CodeOf(err) != finding.TextMismatch || !strings.Contains(err.Error(), "the target was built in "+filepath.Join(k.root, "tick")) {
+		t.Error(err)
+	}
+}
+
 // ownCache gives the test a cache of darn's own; the go command's stays.
 func ownCache(t *testing.T) {
 	t.Helper()

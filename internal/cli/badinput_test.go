@@ -256,6 +256,17 @@ func TestNoSuchProcess(t *testing.T) {
 	darn(t, "load", "--pid=4194304", module).mustRefuse(t, finding.TargetExited, "no process 4194304")
 }
 
+// No compiler runs and no process is stopped to find out that it is no use.
+func TestUnsupportedBuildIsNamedAtOnce(t *testing.T) {
+	module := buildTeahouse(t).patch(t)
+	house := buildTeahouse(t, "-race")
+	s := house.start(t)
+	for _, args := range [][]string{{"load", module}, {"inspect", module}, {"list"}, {"build", "-o", filepath.Join(t.TempDir(), "m.so")}} {
+		darn(t, append(args, s.flag())...).mustRefuse(t, finding.UnsupportedBuild, "built with -race (the race detector)")
+	}
+	s.mustAnswer(oldBill)
+}
+
 func TestTargetThatIsNoGoProgram(t *testing.T) {
 	module := buildTeahouse(t).patch(t)
 	cat := exec.Command("cat")
