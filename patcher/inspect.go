@@ -39,6 +39,7 @@ func (e *Engine) Inspect(ctx context.Context, path string) (*Inspection, error) 
 	} else if err != nil {
 		return nil, err
 	}
+	in.Verdicts = m.Manifest.Verdicts(in.Findings)
 	for _, f := range in.Findings {
 		in.OK = in.OK && f.Severity != finding.Error
 	}

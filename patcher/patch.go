@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/module"
 	"github.com/darn-dev/darn/patcher/process"
 	"github.com/darn-dev/darn/patcher/redirect"
 )
@@ -83,7 +84,9 @@ type Listing struct {
 
 // Inspection says what loading a module would do. Nothing is touched.
 type Inspection struct {
-	Module   ModuleInfo        `json:"module"`
+	Module ModuleInfo `json:"module"`
+	// Verdicts say what becomes of each function that the edit touched.
+	Verdicts []module.Verdict  `json:"verdicts"`
 	Findings []finding.Finding `json:"findings"`
 	// OK is whether load would be tried: no finding is an error.
 	OK bool `json:"ok"`

@@ -22,6 +22,12 @@ Go toolchain, flags and environment that the running program was built with;
 check that "as it was" is byte for byte what runs; and write a module with the
 functions that the edit changed.
 
+Standard output says of each function that the edit touches what becomes of it,
+and standard error what was found, both as a compiler does: file:line, severity,
+function, message, code. With --partial an edit that is refused only in part
+makes a patch of the functions that do not depend on that part; the others are
+named, and keep their old code.
+
 The program is an executable (--target) or a process (--pid). "As it was" is
 the git revision or the folder named by --base; without it, the revision in the
 program's build information, or else HEAD. "As it is now" is the working tree,
@@ -110,8 +116,6 @@ func (a *app) printBuild(r *build.Result) error {
 		after = "shares what " + strings.Join(r.Requires, ", ") + " added, and is to be loaded after that\n"
 	}
 	fmt.Fprintf(a.stdout, "%s: patch %s against %s\n%sreplaces %s:\n", r.Path, r.Name, r.Base, after, count(len(r.Functions), "function", "functions"))
-	for _, f := range r.Functions {
-		fmt.Fprintln(a.stdout, strings.TrimRight(fmt.Sprintf("  %s  %s  %s", f.Name, f.Source, f.Why), " "))
-	}
+	a.printVerdicts(r.Verdicts)
 	return nil
 }

@@ -39,7 +39,7 @@ loaded.`,
 					return err
 				}
 				return a.printInspection(&patcher.Inspection{
-					Module: patcher.DescribeModule(m, path), Findings: m.Manifest.Findings, OK: true,
+					Module: patcher.DescribeModule(m, path), Verdicts: m.Manifest.Verdicts(m.Manifest.Findings), Findings: m.Manifest.Findings, OK: true,
 				})
 			}
 			return a.headless(pid, func(e *patcher.Engine) error {
@@ -78,7 +78,10 @@ func (a *app) printInspection(in *patcher.Inspection) error {
 			fmt.Fprintf(a.stdout, "against %s\n", m.Base)
 		}
 		fmt.Fprintf(a.stdout, "replaces %s:\n", count(len(m.Functions), "function", "functions"))
-		a.printFunctions(m.Functions)
+		if len(m.Functions) > 0 && m.Functions[0].Address != 0 {
+			a.printFunctions(m.Functions)
+		}
+		a.printVerdicts(in.Verdicts)
 	}
 	a.printFindings(in.Findings)
 	if !in.OK {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/darn-dev/darn/patcher"
 	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/module"
 )
 
 // printJSON prints v as one line of JSON.
@@ -47,6 +48,13 @@ func (a *app) printError(err error) {
 func (a *app) printFindings(findings []finding.Finding) {
 	for _, f := range findings {
 		fmt.Fprintln(a.stderr, f)
+	}
+}
+
+// printVerdicts prints what becomes of each function as a compiler does.
+func (a *app) printVerdicts(verdicts []module.Verdict) {
+	for _, v := range verdicts {
+		fmt.Fprintln(a.stdout, v)
 	}
 }
 

@@ -104,7 +104,7 @@ func TestWordsForPeople(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{[]string{"inspect", module}, []string{"module fix", "sha256 ", "replaces 1 function:", "main.handleBill"}},
+		{[]string{"inspect", module}, []string{"module fix", "sha256 ", "replaces 1 function:", ": info: main.handleBill: replaced: "}},
 		{[]string{"inspect", s.flag(), module}, []string{"main.handleBill", "0x"}},
 		{[]string{"list", s.flag()}, []string{"go1.", "0 patches"}},
 		{[]string{"load", s.flag(), module}, []string{"is loaded", "main.handleBill", "load took", "halt"}},

@@ -77,8 +77,9 @@ type builder struct {
 	diff                      *object.Diff
 	initialised               []string // variables that newObject initialises
 
-	left  leftOut // of a partial build, once that is known
-	apart bool    // whether the functions of a partial build were tried apart
+	left   leftOut           // of a partial build, once that is known
+	places map[string]string // file:line of what is left out of the diff
+	apart  bool              // whether the functions of a partial build were tried apart
 
 	stages int
 }
@@ -334,6 +335,7 @@ func (b *builder) emit(ctx context.Context) (*module.Module, []finding.Finding, 
 		return nil, nil, err
 	}
 	refused := refusal(b.diff)
+	b.places = map[string]string{}
 	if b.Partial {
 		if b.left == nil {
 			if err := b.leaveOut(ctx); err != nil {
@@ -367,6 +369,7 @@ func (b *builder) emit(ctx context.Context) (*module.Module, []finding.Finding, 
 	if err != nil {
 		return nil, nil, err
 	}
+	m.Manifest.LeftOut = b.declaredLeftOut()
 	return m, found, nil
 }
 
@@ -394,21 +397,16 @@ func refusal(d *object.Diff) error {
 
 // result describes the module.
 func (b *builder) result(path string, m *module.Module, findings []finding.Finding) *Result {
-	r := &Result{Path: path, ID: m.ID(), Name: m.Manifest.Name, Base: b.base.words, Findings: append(b.base.findings, findings...)}
+	r := &Result{Path: path, ID: m.ID(), Name: m.Manifest.Name, Base: b.base.words, Findings: append(b.base.findings, findings...),
+		Verdicts: m.Manifest.Verdicts(findings)}
 	for _, x := range m.Manifest.Requires {
 		r.Requires = append(r.Requires, x.Name)
 	}
-	why := map[string]string{}
-	for _, c := range b.diff.Changed {
-		why[b.baseObject.Symbols[c.Base].Name] = c.Why
-	}
 	for _, f := range m.Manifest.Functions {
-		r.Functions = append(r.Functions, Function{Name: f.Symbol, Source: f.Source, Why: why[f.Symbol]})
+		r.Functions = append(r.Functions, Function{Name: f.Symbol, Source: f.Source, Why: f.Why})
 	}
-	for _, f := range findings {
-		if cause, left := b.left[f.Function]; left && strings.HasPrefix(f.Message, leftOutWords) {
-			r.LeftOut = append(r.LeftOut, Function{Name: f.Function, Source: f.Source, Why: cause.Message})
-		}
+	for _, f := range m.Manifest.LeftOut {
+		r.LeftOut = append(r.LeftOut, Function{Name: f.Symbol, Source: f.Source, Why: f.Why})
 	}
 	return r
 }

@@ -8,7 +8,10 @@
 // and new go into the module.
 package build
 
-import "github.com/darn-dev/darn/patcher/finding"
+import (
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/module"
+)
 
 // Options says what to build.
 type Options struct {
@@ -60,7 +63,9 @@ type Result struct {
 	Requires  []string   `json:"requires,omitempty"`
 	Functions []Function `json:"functions"`
 	// LeftOut are functions that changed and that a partial build left out.
-	LeftOut  []Function        `json:"leftOut,omitempty"`
+	LeftOut []Function `json:"leftOut,omitempty"`
+	// Verdicts say what becomes of each function that the edit touched.
+	Verdicts []module.Verdict  `json:"verdicts"`
 	Findings []finding.Finding `json:"findings,omitempty"`
 }
 

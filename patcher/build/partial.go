@@ -14,6 +14,7 @@ import (
 	"github.com/darn-dev/darn/patcher/build/emit"
 	"github.com/darn-dev/darn/patcher/build/object"
 	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/module"
 )
 
 // leftOutWords begin what is said of a function that is left out.
@@ -59,17 +60,24 @@ func (b *builder) withoutLeftOut() {
 			f.Message += "; what depends on it is left out of the patch"
 		}
 	}
-	said := map[string]bool{}
 	b.diff.Changed = slices.DeleteFunc(b.diff.Changed, func(c object.Change) bool {
 		key := declared(b.newObject.Symbols[c.New].Name)
 		cause, left := b.left[key]
-		if left && !said[key] {
-			said[key] = true
-			b.diff.Findings = append(b.diff.Findings, finding.Finding{Code: cause.Code, Severity: finding.Warning, Function: key, Source: b.sourceOf(c.New),
+		if _, said := b.places[key]; left && !said {
+			b.places[key] = b.sourceOf(c.New)
+			b.diff.Findings = append(b.diff.Findings, finding.Finding{Code: cause.Code, Severity: finding.Warning, Function: key, Source: b.places[key],
 				Message: leftOutWords + cause.Message, Advice: cause.Advice})
 		}
 		return left
 	})
+}
+
+// declaredLeftOut lists what is left out.
+func (b *builder) declaredLeftOut() (left []module.Declared) {
+	for _, key := range slices.Sorted(maps.Keys(b.places)) {
+		left = append(left, module.Declared{Symbol: key, Source: b.places[key], Why: b.left[key].Message})
+	}
+	return left
 }
 
 // sourceOf returns file:line of a function, "" if it is not known.

@@ -33,15 +33,17 @@ type listed struct {
 	GoFiles, CgoFiles                      []string
 	ImportMap                              map[string]string
 	Module                                 *struct{ Path, Version string }
+
+	test bool // whether it is of a test's program
 }
 
 // path is the package's import path as in symbols.
 func (l *listed) path() string {
 	path, _, variant := strings.Cut(l.ImportPath, " ")
-	if l.Name == "main" && !variant && l.ForTest == "" {
-		return "main"
+	if l.Name != "main" || variant || l.ForTest != "" || l.test && !strings.HasSuffix(path, ".test") {
+		return path
 	}
-	return path
+	return "main"
 }
 
 // files lists the package's files that the compiler sees, cgo's before they are
@@ -83,7 +85,7 @@ func (p *program) list(ctx context.Context, overlay map[string]string, scratch s
 	}
 	packages := map[string]*listed{}
 	for d := json.NewDecoder(strings.NewReader(out)); ; {
-		l := &listed{}
+		l := &listed{test: p.settings.test}
 		if err := d.Decode(l); errors.Is(err, io.EOF) {
 			return packages, nil
 		} else if err != nil {

@@ -10,15 +10,19 @@ const FormatVersion = 1
 // which program it is for, and what binding it needs beyond plain ELF
 // relocations. It is stored as JSON.
 type Manifest struct {
-	Format      int               `json:"format"`
-	Name        string            `json:"name"`
-	Description string            `json:"description,omitempty"`
-	Language    string            `json:"language"` // "go" or "c"
-	Target      Target            `json:"target"`
-	Functions   []Function        `json:"functions"`
-	Go          *Go               `json:"go,omitempty"`
-	Findings    []finding.Finding `json:"findings,omitempty"`
-	Origin      Origin            `json:"origin"`
+	Format      int        `json:"format"`
+	Name        string     `json:"name"`
+	Description string     `json:"description,omitempty"`
+	Language    string     `json:"language"` // "go" or "c"
+	Target      Target     `json:"target"`
+	Functions   []Function `json:"functions"`
+	// Added are functions that the edited packages have anew, LeftOut those that
+	// the edit changes and the module does not: for people.
+	Added    []Declared        `json:"added,omitempty"`
+	LeftOut  []Declared        `json:"leftOut,omitempty"`
+	Go       *Go               `json:"go,omitempty"`
+	Findings []finding.Finding `json:"findings,omitempty"`
+	Origin   Origin            `json:"origin"`
 	// Requires are the modules that must be loaded before this one, since it
 	// shares what they added to the program.
 	Requires []Required `json:"requires,omitempty"`
@@ -50,6 +54,14 @@ type Function struct {
 	Masked    []Field `json:"masked,omitempty"`    // relocation fields in the old code
 	Source    string  `json:"source,omitempty"`    // file:line of the new function
 	OldSource string  `json:"oldSource,omitempty"` // file:line of the old one
+	Why       string  `json:"why,omitempty"`       // the first difference, in words
+}
+
+// Declared is a function by its name and place.
+type Declared struct {
+	Symbol string `json:"symbol"`
+	Source string `json:"source,omitempty"` // file:line
+	Why    string `json:"why,omitempty"`
 }
 
 // Field is a run of bytes.

@@ -6,8 +6,10 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"github.com/darn-dev/darn/patcher/build/object"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/module"
@@ -258,11 +260,19 @@ func (b *builder) writeManifest() error {
 		}
 		sum := sha256.Sum256(code)
 		f := module.Function{Symbol: old.Name, New: b.functionName(b.new.symbol(c.New)), Offset: addr - b.Exe.TextStart, Size: old.Size,
-			SHA256: hex.EncodeToString(sum[:]), Source: b.source(c.New)}
+			SHA256: hex.EncodeToString(sum[:]), Source: b.source(c.New), Why: c.Why}
 		if _, file, line, err := b.Exe.FuncLine(addr); err == nil {
 			f.OldSource = fmt.Sprintf("%s:%d", file, line)
 		}
 		m.Functions = append(m.Functions, f)
+	}
+	old := b.basePackages()
+	for _, fn := range b.Diff.Added {
+		name := b.New.Symbols[fn].Name
+		source := b.source(fn)
+		if b.owned[fn] && old[object.PackageOf(name)] && source != "" && !closure.MatchString(name) && !strings.Contains(name, ".darnInit") {
+			m.Added = append(m.Added, module.Declared{Symbol: name, Source: source})
+		}
 	}
 	return nil
 }

@@ -82,14 +82,10 @@ func (b *builder) initialise() error {
 }
 
 // newPackages lists the packages to initialise that Base has nothing of and that
-// no earlier module initialises, in order. Others may have variables that live, even if nothing initialised them.
+// no earlier module initialises, in order. Others may have variables that live,
+// even if nothing initialised them.
 func (b *builder) newPackages() (packages []string) {
-	old := map[string]bool{}
-	for i := range b.Base.Symbols {
-		if s := &b.Base.Symbols[i]; s.Section != 0 {
-			old[object.PackageOf(s.Name)] = true
-		}
-	}
+	old := b.basePackages()
 	for _, e := range b.earlier {
 		for _, pkg := range e.m.Manifest.Go.InitPackages {
 			old[pkg] = true
@@ -98,6 +94,17 @@ func (b *builder) newPackages() (packages []string) {
 	for _, sym := range initTasks(b.new) {
 		if pkg := b.taskPackage(sym); !old[pkg] {
 			packages = append(packages, pkg)
+		}
+	}
+	return packages
+}
+
+// basePackages returns the packages that Base has something of.
+func (b *builder) basePackages() map[string]bool {
+	packages := map[string]bool{}
+	for i := range b.Base.Symbols {
+		if s := &b.Base.Symbols[i]; s.Section != 0 {
+			packages[object.PackageOf(s.Name)] = true
 		}
 	}
 	return packages

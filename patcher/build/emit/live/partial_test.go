@@ -85,6 +85,15 @@ func TestAPartialBuildLeavesOutWhatDependsOnWhatIsRefused(t *testing.T) {
 			t.Errorf("the manifest has no %v: %v", want, m.Manifest.Findings)
 		}
 	}
+	var outcomes []string
+	for _, v := range m.Manifest.Verdicts(nil) {
+		outcomes = append(outcomes, v.Function+" "+string(v.Outcome))
+	}
+	if got := strings.Join(outcomes, ", "); got != "main.plain replaced, main.field keeps old code, main.inlines keeps old code, main.limited keeps old code, "+
+		"main.counted keeps old code, main.renamed new, main.calling replaced, main.callingField keeps old code, main.made keeps old code, "+
+		"main.closing keeps old code, main.marked keeps old code" {
+		t.Errorf("verdicts: %s", got)
+	}
 
 	g := targettest.Start(t, targettest.Command{Path: target, Env: []string{"GOGC=1"}})
 	g.Line("closing old field old config")
