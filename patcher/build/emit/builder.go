@@ -24,6 +24,7 @@ type builder struct {
 	earlier   []*earlier
 	types     *types
 	varTypes  map[string]string // see variableTypes
+	typesAt   map[uint64]uint64 // Base's types, by the target's addresses
 	lines     *lineTable        // New's
 	md        *moduledataLayout
 

@@ -121,12 +121,12 @@ func (b *builder) placeEarlier(t *types) error {
 			if x.Addr < e.lo || x.Addr >= e.hi {
 				return
 			}
-			same := t.byName[x.Identity()]
+			same := t.byName[t.base.Identity(x)]
 			first := slices.IndexFunc(same, func(y *gotype.Type) bool { return b.earlierAt(y.Addr) != nil })
 			if first < 0 {
 				first = len(same)
 			}
-			t.byName[x.Identity()] = slices.Insert(same, first, x)
+			t.byName[t.base.Identity(x)] = slices.Insert(same, first, x)
 		})
 		if err != nil {
 			return fmt.Errorf("the types of the patch %s: %w", m.Manifest.Name, err)
@@ -138,9 +138,19 @@ func (b *builder) placeEarlier(t *types) error {
 // relocateEarlier applies the relocations that lead to types.
 func (b *builder) relocateEarlier(t *types, e *earlier) error {
 	bound := map[string]uint64{} // in Base's space
+	if b.typesAt == nil {
+		b.typesAt = map[uint64]uint64{}
+		for _, all := range t.byName {
+			for _, y := range all {
+				if addr, err := b.address(y.Addr); err == nil {
+					b.typesAt[addr] = y.Addr
+				}
+			}
+		}
+	}
 	for i := range e.m.Manifest.Go.Types {
 		x := &e.m.Manifest.Go.Types[i]
-		addr, ok := b.boundType(t, x)
+		addr, ok := b.boundType(x)
 		if !ok {
 			return finding.Refuse(finding.SymbolUnresolved, fmt.Sprintf("the patch %s refers to the type %s, which is not found", e.m.Manifest.Name, x.String),
 				"name the modules that are loaded, all of them and in their order")
@@ -171,7 +181,7 @@ func (b *builder) relocateEarlier(t *types, e *earlier) error {
 }
 
 // boundType returns where Base's space has the type that a module was bound to.
-func (b *builder) boundType(t *types, x *module.TypeBinding) (uint64, bool) {
+func (b *builder) boundType(x *module.TypeBinding) (uint64, bool) {
 	if x.Module != "" {
 		for _, e := range b.earlier {
 			if e.m.ID() == x.Module {
@@ -180,15 +190,8 @@ func (b *builder) boundType(t *types, x *module.TypeBinding) (uint64, bool) {
 		}
 		return 0, false
 	}
-	for _, y := range t.byName[gotype.Identity{Hash: x.Hash, Kind: gotype.Kind(x.Kind), String: x.String, PkgPath: x.PkgPath}] {
-		if b.earlierAt(y.Addr) != nil {
-			continue
-		}
-		if addr, err := b.address(y.Addr); err == nil && addr == b.Exe.TypesStart+x.Offset {
-			return y.Addr, true
-		}
-	}
-	return 0, false
+	addr, ok := b.typesAt[b.Exe.TypesStart+x.Offset]
+	return addr, ok
 }
 
 // require notes that the module needs e, and returns e's ID.

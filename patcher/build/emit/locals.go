@@ -135,25 +135,37 @@ func (t *types) fresh() *gotype.Comparer {
 	return c
 }
 
-// checkLocal refuses a type declared in a function if it can't be told which of
-// the target's it is, and says so if the target has another of its name.
-func (t *types) checkLocal(x *gotype.Type) error {
+// isUnclear tells whether it can't be told which of the target's types a type
+// declared in a function is.
+func (t *types) isUnclear(x *gotype.Type) bool {
 	if _, local := t.new.Locals[x.Addr]; !local {
-		return nil
+		return false
+	}
+	t.localTwin(x)
+	return t.locals.groups[t.new.Identity(x)].unclear[x.Addr]
+}
+
+// noteLocal says of a type declared in a function that is to be the module's own
+// although the target has one of its name, that it is another one.
+func (t *types) noteLocal(x *gotype.Type) {
+	if _, local := t.new.Locals[x.Addr]; !local {
+		return
 	}
 	twin := t.localTwin(x)
 	g := t.locals.groups[t.new.Identity(x)]
+	if len(g.base) == 0 {
+		return
+	}
+	why := "is another than those of that name in the program"
 	switch {
 	case g.unclear[x.Addr]:
-		return finding.Refuse(finding.TypeLayoutChanged,
-			fmt.Sprintf("several functions declare a type %s of the same structure, and the edit changed how many: it can't be told which is which", x.String),
-			"give the new type another name")
-	case twin == nil && len(g.base) > 0:
-		t.b.note(finding.Finding{Code: finding.TypeLayoutChanged, Severity: finding.Warning, Function: x.String,
-			Message: fmt.Sprintf("the type %s, which is declared in a function, is another than those of that name in the program: values that live are not of the new type", x.String),
-			Advice:  "nothing, unless such values are kept in interfaces and looked at by new code"})
+		why = "is one of several that are alike, and the edit changed how many there are"
+	case twin != nil:
+		why = "has another number than in the program, because the edit changed how many of that name there are before it"
 	}
-	return nil
+	t.b.note(finding.Finding{Code: finding.TypeLayoutChanged, Severity: finding.Warning, Function: x.String,
+		Message: fmt.Sprintf("the type %s, which is declared in a function, %s: to new code, values that live are not of its type", x.String, why),
+		Advice:  "nothing, unless such values are kept in interfaces and looked at by new code; then give the new type another name"})
 }
 
 // note adds a finding once.

@@ -143,9 +143,17 @@ func (t *types) inTarget(x *gotype.Type) (*gotype.Type, error) {
 	if y, ok := t.twin[x.Addr]; ok {
 		return y, nil
 	}
+	if t.isUnclear(x) {
+		return nil, nil
+	}
 	var first error
 	for _, y := range t.byName[t.new.Identity(x)] {
 		err := t.equal.Equal(x.Addr, y.Addr)
+		if err == nil && y.Hash != x.Hash {
+			// It was declared in a function, and has another number now. Code has
+			// the hash that follows from that in it, to tell types by.
+			return nil, nil
+		}
 		if err == nil {
 			t.twin[x.Addr] = y
 			return y, nil
@@ -184,8 +192,8 @@ func (t *types) bind(x *gotype.Type) (dest, error) {
 	if err != nil {
 		return dest{}, difference(err)
 	}
-	if err := t.checkLocal(x); err != nil {
-		return dest{}, err
+	if y == nil {
+		t.noteLocal(x)
 	}
 	if x.Kind == gotype.Interface && len(x.IMethods) > 0 {
 		t.inter = append(t.inter, x)

@@ -211,19 +211,7 @@ func (e *equality) nameless(b, n *Reloc, lengths func(uint64) bool) string {
 		return e.functions(f, g)
 	}
 	if isTypes(bs.Name) && isTypes(ns.Name) {
-		x, errb := e.base.TypeAt(b.Target)
-		y, errn := e.new.TypeAt(n.Target)
-		if errb != nil || errn != nil {
-			return e.instead(b, n)
-		}
-		// The hash of a type declared in a function depends on how many there
-		// are before it, and tells nothing of what it is made of.
-		was, localb := e.base.describeLocal(b.Target)
-		is, localn := e.new.describeLocal(n.Target)
-		switch {
-		case localb && localn && was != is:
-			return fmt.Sprintf("the type %s that it uses differs", y.String)
-		case localb && localn, x == y:
+		if e.types(b.Target, n.Target) {
 			return ""
 		}
 		return e.instead(b, n)
@@ -241,6 +229,47 @@ func (e *equality) nameless(b, n *Reloc, lengths func(uint64) bool) string {
 		return ""
 	}
 	return "a constant it uses differs"
+}
+
+// types tells whether two descriptors are of the same type. That is what the
+// hash of a type's name tells, but for types declared in functions and those
+// made of them: their names have a number, which depends on how many there are
+// before, and tell nothing of what they are made of.
+func (e *equality) types(b, n Place) bool {
+	x, errb := e.base.TypeAt(b)
+	y, errn := e.new.TypeAt(n)
+	if errb != nil || errn != nil {
+		return false
+	}
+	was, localb := e.base.describeLocal(b)
+	is, localn := e.new.describeLocal(n)
+	if localb || localn {
+		return localb && localn && was == is
+	}
+	parts := typeParts[x.Kind]
+	if x.Named || len(parts) == 0 {
+		return x == y
+	}
+	if x.Hash = y.Hash; x != y {
+		return false
+	}
+	for _, at := range parts {
+		fromB, fromN := e.base.relocs(b.Section, b.Offset+at, b.Offset+at+8), e.new.relocs(n.Section, n.Offset+at, n.Offset+at+8)
+		if len(fromB) != 1 || len(fromN) != 1 || !e.types(fromB[0].Target, fromN[0].Target) {
+			return false
+		}
+	}
+	return true
+}
+
+// typeParts says of the kinds of nameless types that are made of others alone
+// where their descriptors refer to these (internal/abi/type.go, map.go).
+var typeParts = [kindMask + 1][]uint64{
+	17: {48},     // abi.ArrayType.Elem
+	18: {48},     // abi.ChanType.Elem
+	21: {48, 56}, // abi.MapType.Key, Elem
+	22: {48},     // abi.PtrType.Elem
+	23: {48},     // abi.SliceType.Elem
 }
 
 // isLoad tells whether code reads what the reference leads to rather than

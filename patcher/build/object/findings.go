@@ -48,6 +48,11 @@ func (c *comparer) compareType(name string, old, now namedType) {
 			"keep the type as it is and add a new one, or restart the program")
 		return
 	}
+	if moved := moved(old.members, now.members); moved != "" {
+		report(finding.TypeLayoutChanged, finding.Error, "the type's layout changed: field "+moved+" is where another field was, of which values that live in the program have something there",
+			"keep the order of the fields and add new ones in a type of their own, or restart the program")
+		return
+	}
 	x, okx := c.base.describe(old.descriptor, name)
 	y, oky := c.new.describe(now.descriptor, name)
 	if !okx || !oky {
@@ -80,6 +85,17 @@ func (c *comparer) compareType(name string, old, now namedType) {
 				"restart the program if that matters")
 		}
 	}
+}
+
+// moved returns a field that is at another place in the list, "" if there is
+// none: one that has another name only is no such.
+func moved(was, is []string) string {
+	for i, name := range is {
+		if at := slices.Index(was, name); at >= 0 && at != i && name != "_" {
+			return name
+		}
+	}
+	return ""
 }
 
 // methodsChanged lists in words how the methods of y differ from those of x.

@@ -12,6 +12,7 @@ type Type struct {
 	Size   uint64
 	Hash   uint32
 	Kind   uint8 // abi.Kind without flags
+	Named  bool
 	String string
 }
 
@@ -25,6 +26,7 @@ const (
 	typeHead       = 48
 	tflagUncommon  = 1
 	tflagExtraStar = 2
+	tflagNamed     = 4
 	kindMask       = 1<<5 - 1
 )
 
@@ -35,7 +37,7 @@ func (o *Object) TypeAt(p Place) (Type, error) {
 		return Type{}, fmt.Errorf("no type at %#x of section %d", p.Offset, p.Section)
 	}
 	le := binary.LittleEndian
-	t := Type{Size: le.Uint64(d), Hash: le.Uint32(d[typeHash:]), Kind: d[typeKind] & kindMask}
+	t := Type{Size: le.Uint64(d), Hash: le.Uint32(d[typeHash:]), Kind: d[typeKind] & kindMask, Named: d[typeTFlag]&tflagNamed != 0}
 	name, ok := o.nameAt(le.Uint32(d[typeStr:]))
 	if !ok {
 		return Type{}, fmt.Errorf("the type at %#x of section %d has no name", p.Offset, p.Section)

@@ -232,7 +232,7 @@ func (d *debugInfo) defineLocals(name string) string {
 		if err != nil {
 			return local
 		}
-		return bare + "·{" + definition.layout + "}"
+		return fmt.Sprintf("%s·{%s %q}", bare, definition.layout, definition.members)
 	})
 }
 
@@ -258,10 +258,11 @@ func (d *debugInfo) typeSize(off dwarf.Offset) int64 {
 	return 0
 }
 
-// namedType is a named type's definition: its layout, and the names in it.
+// namedType is a named type's definition.
 type namedType struct {
 	layout     string
-	descriptor uint64 // address of its type descriptor, 0 if it has none
+	members    []string // a struct's fields, in their order
+	descriptor uint64   // address of its type descriptor, 0 if it has none
 }
 
 // namedTypes reads the definitions of the named types that want wants. Types
@@ -447,6 +448,8 @@ func (d *debugInfo) definitionOf(at any) (t namedType, err error) {
 		typ, _ := m.Val(dwarf.AttrType).(dwarf.Offset)
 		at, _ := m.Val(dwarf.AttrDataMemberLoc).(int64)
 		count, _ := m.Val(dwarf.AttrCount).(int64)
+		name, _ := m.Val(dwarf.AttrName).(string)
+		t.members = append(t.members, name)
 		fmt.Fprintf(&layout, "; %d %s %d", at, d.nameOf(typ), count)
 		if m.Children {
 			r.SkipChildren()

@@ -77,6 +77,12 @@ func guarded(n int) (err error) {
 	return nil
 }
 
+//go:noinline
+func doubled(n int) any {
+	type local struct{ n, twice int }
+	return map[int]*[1]local{n: {{n, 2 * n}}}
+}
+
 func main() {
 	debug.SetGCPercent(10)
 	last := ""
@@ -88,6 +94,9 @@ func main() {
 		}
 		if err := guarded(n - 1); (err != nil) != (n == 0) {
 			fmt.Println("guarded:", n, err)
+		}
+		if doubled(n) == nil {
+			fmt.Println("not doubled:", n)
 		}
 		if n%100 == 0 {
 			time.Sleep(time.Millisecond)

@@ -90,6 +90,18 @@ func walker(n int) func() int {
 	}
 }
 
+type span struct{ from, to int }
+
+var spans []span
+
+//go:noinline
+func widest() (w int) {
+	for _, s := range spans {
+		w = max(w, s.to-s.from)
+	}
+	return w
+}
+
 //go:noinline
 func pair(a, b string) (func() string, func() string) {
 	return func() string { return "first " + a }, func() string { return "second " + b }
@@ -136,7 +148,7 @@ func main() {
 	f, g := pair("x", "y")
 	shapes = append(shapes, &square{side: a(1)})
 	b := box[string]{greet("you")}
-	println(total(shapes), b.get(), classify(calls(shapes[0])), useDouble(3), below(a(2)), f(), g(), walker(3)(), largest(limits), largest([]int{1}), started, sub.Text())
+	println(total(shapes), b.get(), classify(calls(shapes[0])), useDouble(3), below(a(2)), f(), g(), walker(3)(), widest(), largest(limits), largest([]int{1}), started, sub.Text())
 	println(whole(), sliced())
 	println(nameless(1, os.Args[0], true))
 	go func() { println("background") }()
