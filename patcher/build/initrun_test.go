@@ -1,6 +1,7 @@
 package build
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -56,6 +57,58 @@ func TestAFunctionWithoutSourceCannotInitialise(t *testing.T) {
 	_, err := initOverlay(need, nil, &sources{}, t.TempDir())
 	if finding.CodeOf(err) != finding.InitChanged || !strings.Contains(err.Error(), "the patch brings encoding/json") {
 		t.Fatal(err)
+	}
+}
+
+// user is a program that the file of initSource is added to.
+const user = `package main
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+)
+
+func main() {
+	var runs atomic.Int32
+	var task int
+	darnInitTasks = []unsafe.Pointer{unsafe.Pointer(&task)}
+	darnInitRun = func(unsafe.Pointer) {
+		darnInit() // as a patched function does that an initial value calls
+		if runs.Add(1) == PANIC {
+			panic("first")
+		}
+	}
+	call := func() (r any) {
+		defer func() { r = recover() }()
+		darnInit()
+		return nil
+	}
+	var all sync.WaitGroup
+	var results [64]any
+	for i := range results {
+		all.Go(func() { results[i] = call() })
+	}
+	all.Wait()
+	count := map[any]int{}
+	for _, r := range results {
+		count[fmt.Sprint(r)]++
+	}
+	fmt.Println(count, runs.Load())
+}
+`
+
+func TestInitialisationIsDoneOnceAndAPanicInItIsNotForgotten(t *testing.T) {
+	for panics, want := range map[string]string{
+		"0": "map[<nil>:64] 1\n",
+		"1": "map[first:1 the patch can't be used: initialising it panicked:63] 1\n",
+	} {
+		dir := t.TempDir()
+		write(t, dir, "go.mod", "module user\n\ngo 1.25\n", "main.go", strings.ReplaceAll(user, "PANIC", panics), "init.go", fmt.Sprintf(initSource, "main"))
+		if got := run(t, dir, "go", "run", "."); got != want {
+			t.Errorf("it says %q, want %q", got, want)
+		}
 	}
 }
 

@@ -16,7 +16,7 @@ type Manifest struct {
 	Language    string     `json:"language"` // "go" or "c"
 	Target      Target     `json:"target"`
 	Functions   []Function `json:"functions"`
-	// Added are functions that the edited packages have anew, LeftOut those that
+	// Added are functions that edited packages have anew, LeftOut those that
 	// the edit changes and the module does not: for people.
 	Added    []Declared        `json:"added,omitempty"`
 	LeftOut  []Declared        `json:"leftOut,omitempty"`

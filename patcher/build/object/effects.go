@@ -1,6 +1,7 @@
 package object
 
 import (
+	"go/ast"
 	"slices"
 	"strings"
 
@@ -22,11 +23,20 @@ func (c *comparer) effects() {
 		}
 		here := c.compiled(pkg)
 		for _, f := range edit.Functions {
-			if !f.Gone && !here.replaced[f.Name] && !edit.Initialises(word(f)) {
+			if !f.Gone && !here.replaced[f.Name] && !c.initialises(f) {
 				c.withoutCode(pkg, f, here)
 			}
 		}
 	}
+}
+
+// initialises tells whether the initial value of a new variable may be made with
+// a function.
+func (c *comparer) initialises(f source.Function) bool {
+	return slices.ContainsFunc(c.opt.Edited, func(pkg string) bool {
+		e := c.sourceOf(pkg)
+		return e != nil && e.Initialises(word(f))
+	})
 }
 
 // compiled is what became of a package's functions, by their names in source.
@@ -78,15 +88,18 @@ func (c *comparer) withoutCode(pkg string, f source.Function, here compiled) {
 
 // inlinedIn returns the functions that change because a function is inlined in
 // them, in order. Where nothing but its result is left of it, DWARF does not say
-// so: a function of the package that has its name in its source counts as well.
+// so: a function that has its name in its source counts as well.
 func (c *comparer) inlinedIn(pkg string, f source.Function) []string {
-	edit := c.sourceOf(pkg)
 	var callers []string
 	note := func(fn int) {
 		name := c.new.Symbols[fn].Name
+		if strings.Contains(name, ".darnInit") {
+			return
+		}
+		edit := c.sourceOf(PackageOf(name))
 		debug := c.debug[1].function(name)
 		if debug != nil && slices.ContainsFunc(debug.inlined, func(in string) bool { return PackageOf(in) == pkg && SourceName(in) == f.Name }) ||
-			PackageOf(name) == pkg && edit.Mentions(SourceName(name), word(f)) {
+			edit != nil && (PackageOf(name) == pkg || ast.IsExported(word(f))) && edit.Mentions(SourceName(name), word(f)) {
 			callers = append(callers, name)
 		}
 	}

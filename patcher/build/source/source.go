@@ -234,7 +234,7 @@ func (s *side) variables(d *ast.GenDecl, spec *ast.ValueSpec, place func(string,
 			value += words(from)
 		default: // a call has them all
 			from = spec.Values[0]
-			value += fmt.Sprintf("%d of %s", i, words(from))
+			value += fmt.Sprintf("%d of\n%s", i, words(from))
 		}
 		if id.Name == "_" {
 			s.blanks = append(s.blanks, text{p, value})

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/darn-dev/darn/patcher/build"
+	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/internal/targettest"
 	"github.com/darn-dev/darn/patcher/module"
 )
@@ -57,7 +58,9 @@ func TestNewVariablesHaveTheirValuesWhenNewCodeRuns(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, f := range r.Findings {
-				t.Error(f)
+				if f.Severity != finding.Info || !strings.Contains(f.Message, "only inlined: it changes with main.answer") {
+					t.Error(f)
+				}
 			}
 			m, err := module.Open(path)
 			if err != nil {
