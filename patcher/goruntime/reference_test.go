@@ -2,11 +2,14 @@ package goruntime
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/darn-dev/darn/patcher/internal/targettest"
+	"github.com/darn-dev/darn/patcher/process"
 )
 
 func TestReferencesNameWhoHoldsAnAddress(t *testing.T) {
@@ -47,6 +50,33 @@ func TestReferencesNameWhoHoldsAnAddress(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestReferencesPassOverWhatIsBehindAG(t *testing.T) {
+	s := start(t, nil)
+	s.halt(func(h *process.Halt) error {
+		gs, err := s.rt.Goroutines(h)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(gs, func(g Goroutine) bool {
+			o, ok := s.rt.snapshot().heap().object(g.Addr)
+			return ok && !g.Dead() && o.size >= s.rt.layout.g.size+8
+		})
+		if i < 0 {
+			t.Skip("a g fills its size class")
+		}
+		held := bytesOf(s.thing().Base + 8)
+		behind := gs[i].Addr + s.rt.layout.g.size
+		if err := s.p.WriteMemory(behind, held); err != nil {
+			return err
+		}
+		found, _, err := s.rt.References(h, &Ledger{}, s.thing(), nil)
+		if len(found) != 0 {
+			t.Errorf("nobody holds it, but:\n%s", where(found))
+		}
+		return errors.Join(err, s.p.WriteMemory(behind, make([]byte, 8)))
+	})
 }
 
 func (s *subject) collect() {
