@@ -115,7 +115,7 @@ func goBuild(t testing.TB, dir string, flags ...string) string {
 // programOf is what Build makes of an executable built in dir.
 func programOf(t testing.TB, dir, executable string) *program {
 	t.Helper()
-	x, err := exe.Open(executable)
+	x, err := exe.OpenAny(executable)
 	if err != nil {
 		t.Fatal(err)
 	}
