@@ -51,6 +51,7 @@ type layout struct {
 		end                                      uint64
 		start, pages, count, free                uint64 // startAddr, npages, nelems, freeindex
 		allocBits, class, state, elem, largeType uint64
+		inlineMarks                              uint64 // size of spanInlineMarkBits, 0 without
 	}
 	bucket    struct{ size, next, depth uint64 } // allnext, nstk
 	itabTable struct{ size, count, entries uint64 }
@@ -253,6 +254,11 @@ func (l *layout) read(f *fields) {
 	s.free, s.allocBits = f.at(t, "freeindex", &s.end), f.at(t, "allocBits", &s.end)
 	s.class, s.state, s.elem = f.at(t, "spanclass", &s.end), f.at(t, "state.s.value", &s.end), f.at(t, "elemsize", &s.end)
 	s.largeType = f.at(t, "largeType", &s.end)
+	before := f.err
+	if marks := f.typ("runtime.spanInlineMarkBits"); marks != nil { // since Go 1.25, if at all
+		s.inlineMarks = uint64(marks.Size())
+	}
+	f.err = before
 
 	t = f.typ("runtime.bucket")
 	l.bucket.next, l.bucket.depth = f.at(t, "allnext", &l.bucket.size), f.at(t, "nstk", &l.bucket.size)

@@ -71,6 +71,7 @@ type cacheHit struct {
 func (q *query) prepare(l *Ledger, writes []Write) error {
 	r := q.r
 	q.heap = q.snapshot.heap()
+	q.heap.bitmaps = q.heap.checkBitmaps(q.goroutines)
 	d := q.snapshot.moduledata(q.module.Moduledata)
 	q.text, q.types = Range{Start: d.text, End: d.etext}, d.types
 	if d.nftab > maxSlice/8 {
@@ -280,7 +281,7 @@ func (q *query) word(addr, value uint64) {
 	if !ok {
 		return
 	}
-	if q.behindG(o, addr) {
+	if q.heap.noReference(o, addr, value, code) {
 		return
 	}
 	holder.Where = fmt.Sprintf("a heap object of %d bytes at %#x has %s", o.size, o.start, q.snapshot.describe(value))
@@ -292,14 +293,6 @@ func (q *query) word(addr, value uint64) {
 	if q.types.Holds(value, 1) && value%8 == 0 {
 		q.caches = append(q.caches, cacheHit{o, holder})
 	}
-}
-
-// behindG tells whether addr is in o, an object on the heap, but behind the g
-// in it: objects are as long as their size class says. What stands there is left
-// from an object before, and the runtime keeps a g for ever.
-func (q *query) behindG(o object, addr uint64) bool {
-	return addr-o.start >= q.r.layout.g.size &&
-		slices.ContainsFunc(q.goroutines, func(g Goroutine) bool { return g.Addr == o.start })
 }
 
 // variable describes a word outside the heap.

@@ -52,6 +52,23 @@ func TestReferencesNameWhoHoldsAnAddress(t *testing.T) {
 	}
 }
 
+// Without the bitmaps what is left behind an object would keep a module for ever.
+func TestBitmapsOfPointersAreFound(t *testing.T) {
+	for _, version := range []string{"local", "go1.25.1", "go1.24.6"} {
+		t.Run(version, func(t *testing.T) {
+			t.Setenv("GOTOOLCHAIN", version)
+			s := start(t, []string{"-tags=" + version}) // a build of its own
+			s.halt(func(h *process.Halt) error {
+				gs, err := s.rt.Goroutines(h)
+				if !s.rt.snapshot().heap().checkBitmaps(gs) {
+					t.Error("they are not where they are looked for")
+				}
+				return err
+			})
+		})
+	}
+}
+
 func TestReferencesPassOverWhatIsBehindAG(t *testing.T) {
 	s := start(t, nil)
 	s.halt(func(h *process.Halt) error {
