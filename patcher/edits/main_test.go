@@ -80,6 +80,7 @@ type answer struct{ question, before, after string }
 // program is the target's source and what was built of it.
 type program struct {
 	dir, exe, darn string
+	std            string // the source of the standard library
 	env            []string
 }
 
@@ -103,15 +104,20 @@ var prepare = sync.OnceValues(func() (*program, error) {
 			return nil, fmt.Errorf("building in %s: %w\n%s", dir, err, words)
 		}
 	}
-	cache, err := exec.Command("go", "env", "GOCACHE").Output()
-	p.env = append(os.Environ(), "GOCACHE="+strings.TrimSpace(string(cache)), "XDG_CACHE_HOME="+filepath.Join(scratch, "cache"))
-	return p, err
+	out, err := exec.Command("go", "env", "GOCACHE", "GOROOT").Output()
+	if err != nil {
+		return nil, err
+	}
+	cache, root, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	p.env = append(os.Environ(), "GOCACHE="+cache, "XDG_CACHE_HOME="+filepath.Join(scratch, "cache"))
+	p.std = filepath.Join(root, "src")
+	return p, nil
 })
 
 // source returns a file of the program, or of the standard library.
 func (p *program) source(file string) string {
 	if rest, ok := strings.CutPrefix(file, "std/"); ok {
-		return filepath.Join(runtime.GOROOT(), "src", rest)
+		return filepath.Join(p.std, rest)
 	}
 	return filepath.Join(p.dir, file)
 }

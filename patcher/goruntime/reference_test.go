@@ -57,7 +57,8 @@ func TestBitmapsOfPointersAreFound(t *testing.T) {
 	for _, version := range []string{"local", "go1.25.1", "go1.24.6"} {
 		t.Run(version, func(t *testing.T) {
 			t.Setenv("GOTOOLCHAIN", version)
-			s := start(t, []string{"-tags=" + version}) // a build of its own
+			program := targettest.Build(t, "shop", "-tags="+version) // a build of its own
+			s := startProgram(t, targettest.Command{Path: program})
 			s.halt(func(h *process.Halt) error {
 				gs, err := s.rt.Goroutines(h)
 				if !s.rt.snapshot().heap().checkBitmaps(gs) {
