@@ -273,3 +273,19 @@ func BenchmarkOpen(b *testing.B) {
 		_ = open(b, hello()).Close()
 	}
 }
+
+func TestLinesAreRightAlsoIfOneWasAskedForBeforeTheSymbols(t *testing.T) {
+	x, err := OpenAny(hello())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	x.FileOf("main.main")
+	if err := x.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	main, ok, _ := x.Symbol("main.main")
+	if fn, _, line, err := x.FuncLine(main.Addr); !ok || err != nil || fn != "main.main" || line == 0 {
+		t.Errorf("main.main is %s, line %d, %v", fn, line, err)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 
 	"github.com/darn-dev/darn/patcher/finding"
 )
@@ -72,6 +73,7 @@ func (x *Executable) useSymbols(f *elf.File) error {
 	x.TypesStart, x.TypesEnd = addr("runtime.types"), addr("runtime.etypes")
 	x.TLSOffset = tlsOffset(x.elf, addr("runtime.tlsg"))
 	x.symbols = f
+	x.linesOnce = sync.Once{} // what was read without knowing where the text starts
 	return nil
 }
 
