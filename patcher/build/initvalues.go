@@ -100,6 +100,7 @@ func (b *builder) typeCheck(all map[string]*listed, pkg string) (*checked, error
 	}
 	t := &checked{fset: token.NewFileSet(), info: &types.Info{
 		Types: map[ast.Expr]types.TypeAndValue{}, Uses: map[*ast.Ident]types.Object{}, Defs: map[*ast.Ident]types.Object{},
+		Selections: map[*ast.SelectorExpr]*types.Selection{}, Instances: map[*ast.Ident]types.Instance{},
 	}}
 	for _, path := range l.files() {
 		content, err := b.sources.read(path)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"go/ast"
+	"go/token"
 	"go/types"
 	"maps"
 	"os"
@@ -121,6 +122,7 @@ type dependents struct {
 	b         *builder
 	types     map[string]finding.Finding // by symbol, without type arguments
 	variables map[string]finding.Finding
+	constants map[types.Object]finding.Finding
 	functions leftOut                         // whose own source depends on it
 	calls     map[string]map[string]bool      // declared functions that a declared one mentions
 	unknown   map[string]error                // packages that can't be checked
@@ -129,7 +131,8 @@ type dependents struct {
 }
 
 func (b *builder) dependents(ctx context.Context, refused []finding.Finding) (*dependents, error) {
-	d := &dependents{b: b, types: map[string]finding.Finding{}, variables: map[string]finding.Finding{}, functions: leftOut{},
+	d := &dependents{b: b, types: map[string]finding.Finding{}, variables: map[string]finding.Finding{},
+		constants: map[types.Object]finding.Finding{}, functions: leftOut{},
 		calls: map[string]map[string]bool{}, unknown: map[string]error{}, known: map[string]bool{}, memo: map[types.Type]*finding.Finding{}}
 	scratch := filepath.Join(b.scratch, "partial")
 	if err := os.Mkdir(scratch, 0o777); err != nil {
@@ -261,6 +264,7 @@ func (d *dependents) taintInit(packages []*checked, f finding.Finding) {
 
 // read finds the functions of a package that depend on what is refused.
 func (d *dependents) read(t *checked) {
+	d.readConstants(t)
 	for _, file := range t.files {
 		for _, decl := range file.Decls {
 			fd, ok := decl.(*ast.FuncDecl)
@@ -281,6 +285,29 @@ func (d *dependents) read(t *checked) {
 	}
 }
 
+// readConstants finds the constants of a package that depend on what is refused,
+// as the size of a type does.
+func (d *dependents) readConstants(t *checked) {
+	for known := -1; known < len(d.constants); { // one may be made of others
+		known = len(d.constants)
+		for _, file := range t.files {
+			for _, decl := range file.Decls {
+				gen, ok := decl.(*ast.GenDecl)
+				if !ok || gen.Tok != token.CONST {
+					continue
+				}
+				if cause := d.uses(t.info, gen, map[string]bool{}); cause != nil { // one of a group counts for all
+					for _, spec := range gen.Specs {
+						for _, name := range spec.(*ast.ValueSpec).Names {
+							d.constants[t.info.Defs[name]] = *cause
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
 // uses returns what of the refused things a declaration mentions, and notes the
 // functions that it does.
 func (d *dependents) uses(info *types.Info, decl ast.Node, calls map[string]bool) (cause *finding.Finding) {
@@ -296,6 +323,9 @@ func (d *dependents) uses(info *types.Info, decl ast.Node, calls map[string]bool
 					continue
 				}
 				if f, ok := d.variables[variableKey(o)]; ok {
+					note(&f)
+				}
+				if f, ok := d.constants[o]; ok {
 					note(&f)
 				}
 				if fn, ok := o.(*types.Func); ok {
@@ -495,6 +525,13 @@ func (d *dependents) reaches(root int) (cause finding.Finding, found bool) {
 		}
 		if cause, found = d.inlined(key, called, map[string]bool{}); found {
 			return cause, true
+		}
+		// What the compiler has inlined the source need not mention: it finds
+		// out which method an interface's value has.
+		for _, symbol := range d.b.diff.Inlined(fn) {
+			if cause, found = d.functions[d.key(symbol)]; found {
+				return cause, true
+			}
 		}
 	}
 	return cause, false

@@ -83,6 +83,7 @@ func compare(base, new *Object, opt Options, fixed map[int]finding.Finding) (*Di
 			Advice:  "edit the body of a function that the program uses"})
 	}
 	c.sort()
+	c.Diff.debug = c.debug[1]
 	return c.Diff, nil
 }
 
@@ -217,11 +218,17 @@ func (c *comparer) sourceOf(pkg string) *source.Edit {
 func (c *comparer) readDebug() error {
 	var wg sync.WaitGroup
 	var errs [2]error
+	var mu sync.Mutex // both ask at once
+	mayDiffer := func(pkg string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return c.mayDiffer(pkg)
+	}
 	for i, o := range []*Object{c.base, c.new} {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			c.debug[i], errs[i] = readProgramDebug(o, c.isChanged)
+			c.debug[i], errs[i] = readProgramDebug(o, c.isChanged, mayDiffer)
 		}()
 	}
 	wg.Wait()

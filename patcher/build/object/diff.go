@@ -47,7 +47,8 @@ type Diff struct {
 	Findings []finding.Finding
 
 	base, new *Object
-	old       map[int]int // new function -> base function, where names don't tell; -1: none
+	debug     *programDebug // of new; nil if nothing differs
+	old       map[int]int   // new function -> base function, where names don't tell; -1: none
 }
 
 // Change is a function whose old code must lead to new code.
@@ -73,6 +74,16 @@ func (d *Diff) Old(newFn int) (baseFn int, ok bool) {
 		return old, old >= 0
 	}
 	return sameName(d.base, d.new, newFn)
+}
+
+// Inlined returns the symbols of the functions whose code the compiler has
+// inlined in a function of new, also of those that were inlined in these. It
+// knows the packages that differ.
+func (d *Diff) Inlined(newFn int) []string {
+	if f := d.debug.function(d.new.Symbols[newFn].Name); f != nil {
+		return f.inlined
+	}
+	return nil
 }
 
 // Refused tells whether a finding is an error.

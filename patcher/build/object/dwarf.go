@@ -17,6 +17,8 @@ type debugInfo struct {
 	o    *Object
 	info []byte // .debug_info
 	data *dwarf.Data
+	// units are the compile units, in the order of their offsets.
+	units []unit
 
 	mu         sync.Mutex
 	names      map[dwarf.Offset]string // of types
@@ -75,7 +77,11 @@ func (o *Object) readDebug() (*debugInfo, error) {
 			}
 		}
 	}
-	return &debugInfo{o: o, info: sections["info"], data: d, names: map[dwarf.Offset]string{}}, nil
+	info := &debugInfo{o: o, info: sections["info"], data: d, names: map[dwarf.Offset]string{}}
+	if info.units, err = info.readUnits(); err != nil {
+		return nil, err
+	}
+	return info, nil
 }
 
 // relocate applies the relocations in rela to data.

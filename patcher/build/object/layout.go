@@ -20,12 +20,8 @@ func (o *Object) VariableTypes(packages map[string]bool) (map[string]string, err
 	if err != nil {
 		return nil, err
 	}
-	units, err := info.units()
-	if err != nil {
-		return nil, err
-	}
 	types := map[string]string{}
-	for _, u := range units {
+	for _, u := range info.units {
 		if !packages[u.pkg] {
 			continue
 		}

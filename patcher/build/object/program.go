@@ -13,18 +13,15 @@ type programDebug struct {
 	types map[string]namedType
 }
 
-// readProgramDebug reads it for the packages that are wanted.
-func readProgramDebug(o *Object, wanted func(pkg string) bool) (*programDebug, error) {
+// readProgramDebug reads it for the packages that are wanted, and of types for
+// those that may differ: a package of types only has no symbol.
+func readProgramDebug(o *Object, wanted, mayDiffer func(pkg string) bool) (*programDebug, error) {
 	info, err := o.debugInfo()
 	if err != nil {
 		return nil, err
 	}
-	units, err := info.units()
-	if err != nil {
-		return nil, err
-	}
 	p := &programDebug{info: info, funcs: map[string]*funcDebug{}, vars: map[string]dwarf.Offset{}}
-	for _, u := range units {
+	for _, u := range info.units {
 		if !wanted(u.pkg) {
 			continue
 		}
@@ -32,7 +29,10 @@ func readProgramDebug(o *Object, wanted func(pkg string) bool) (*programDebug, e
 			return nil, fmt.Errorf("DWARF of package %s: %w", u.pkg, err)
 		}
 	}
-	p.types, err = info.namedTypes(units, func(name string) bool { return wanted(PackageOf(name)) })
+	p.types, err = info.namedTypes(func(name string) bool {
+		pkg := PackageOf(name)
+		return pkg != "" && mayDiffer(pkg)
+	})
 	return p, err
 }
 

@@ -27,9 +27,10 @@ type unit struct {
 	start, end dwarf.Offset // of its entries
 }
 
-// units lists the compile units by walking their headers, which is much faster
-// than reading their entries.
-func (d *debugInfo) units() ([]unit, error) {
+// readUnits lists the compile units by walking their headers, which is much
+// faster than reading their entries. After it has seen each unit, d.data is not
+// changed by reading any more, and may be read by several goroutines.
+func (d *debugInfo) readUnits() ([]unit, error) {
 	le := binary.LittleEndian
 	var units []unit
 	r := d.data.Reader()
@@ -267,9 +268,9 @@ type namedType struct {
 
 // namedTypes reads the definitions of the named types that want wants. Types
 // in functions are left out: their names are numbered by their order.
-func (d *debugInfo) namedTypes(units []unit, want func(name string) bool) (map[string]namedType, error) {
+func (d *debugInfo) namedTypes(want func(name string) bool) (map[string]namedType, error) {
 	types := map[string]namedType{}
-	err := d.typedefs(units, func(name string, e *dwarf.Entry) (err error) {
+	err := d.typedefs(func(name string, e *dwarf.Entry) (err error) {
 		if !strings.Contains(name, "·") && want(name) {
 			if types[name], err = d.definition(e.Val(dwarf.AttrType)); err != nil {
 				return fmt.Errorf("DWARF of type %s: %w", name, err)
@@ -281,8 +282,8 @@ func (d *debugInfo) namedTypes(units []unit, want func(name string) bool) (map[s
 }
 
 // typedefs visits the entries that name types: all are in one unit.
-func (d *debugInfo) typedefs(units []unit, visit func(name string, e *dwarf.Entry) error) error {
-	for _, u := range units {
+func (d *debugInfo) typedefs(visit func(name string, e *dwarf.Entry) error) error {
+	for _, u := range d.units {
 		if u.pkg != "runtime" {
 			continue
 		}
@@ -325,15 +326,12 @@ func (d *debugInfo) locals() map[string]*local {
 		return d.localTypes
 	}
 	d.localTypes = map[string]*local{}
-	units, err := d.units()
-	if err == nil {
-		err = d.typedefs(units, func(name string, e *dwarf.Entry) error {
-			if strings.Contains(name, "·") {
-				d.localTypes[name] = &local{definition: e.Val(dwarf.AttrType)}
-			}
-			return nil
-		})
-	}
+	err := d.typedefs(func(name string, e *dwarf.Entry) error {
+		if strings.Contains(name, "·") {
+			d.localTypes[name] = &local{definition: e.Val(dwarf.AttrType)}
+		}
+		return nil
+	})
 	if err != nil {
 		d.localTypes = map[string]*local{} // their numbers tell them apart, then
 	}
