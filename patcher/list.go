@@ -50,7 +50,7 @@ func (e *Engine) listing() *Listing {
 
 // describe makes a Patch of a record.
 func (e *Engine) describe(p *patchRecord) *Patch {
-	d := &Patch{ID: p.ID, Name: p.Name, Path: p.Path, State: e.state(p), Findings: p.Findings}
+	d := &Patch{ID: p.ID, Name: p.Name, Path: p.Path, Module: p.Module, State: e.state(p), Findings: p.Findings}
 	for _, f := range p.Functions {
 		frames := 0
 		switch d.State {

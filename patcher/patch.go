@@ -13,7 +13,8 @@ import (
 type Patch struct {
 	ID        string     `json:"id"`
 	Name      string     `json:"name"`
-	Path      string     `json:"path"` // of the module file it was loaded from
+	Path      string     `json:"path"`   // of the module file it was loaded from
+	Module    string     `json:"module"` // sha256 of that file as it was then, hex
 	State     State      `json:"state"`
 	Functions []Function `json:"functions"`
 	// Findings are the builder's and the loader's warnings.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/darn-dev/darn/patcher/build"
+	"github.com/darn-dev/darn/patcher/finding"
 )
 
 // TestBuildGoesOnFromWhatIsLoaded edits a server twice; the second edit uses
@@ -51,12 +52,29 @@ func TestBuildGoesOnFromWhatIsLoaded(t *testing.T) {
 	darn(t, "activate", s.flag(), second.Path).ok(t)
 	s.mustAnswer("sold since then 6\n")
 
-	// Where the first module is gone, nobody knows what it added.
-	if err := os.Remove(first.Path); err != nil {
+	// The first module's file may have been overwritten: a copy of it was kept.
+	if err := os.Rename(second.Path, first.Path); err != nil {
 		t.Fatal(err)
 	}
-	third := buildWith("third", `	sold += cups; return fmt.Sprint("sold anew ", sold)`)
-	if len(third.Findings) == 0 || !strings.Contains(third.Findings[0].Message, "patch 1 was loaded from "+first.Path+", which can't be read") {
-		t.Errorf("the findings are %v", third.Findings)
+	if r := darn(t, "activate", s.flag(), first.Path); r.code != exitRefused || !strings.Contains(r.stderr, "has changed since patch 1 was loaded from it") {
+		t.Errorf("activating by the name of a changed file: %+v", r)
+	}
+	third := buildWith("third", `	sold += cups; return fmt.Sprint("sold ever since ", sold)`)
+	lost := slices.ContainsFunc(third.Findings, func(f finding.Finding) bool { return f.Code == finding.NotLoaded })
+	if !slices.Equal(third.Requires, []string{"first"}) || lost {
+		t.Errorf("the third module is to be loaded after %v; %v", third.Requires, third.Findings)
+	}
+
+	// Where there is no copy either, nobody knows what it added.
+	cache, err := os.UserCacheDir()
+	if err == nil {
+		err = os.Remove(filepath.Join(cache, "darn", "modules", first.ID+".so"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	fourth := buildWith("fourth", `	sold += cups; return fmt.Sprint("sold anew ", sold)`)
+	if len(fourth.Findings) == 0 || !strings.Contains(fourth.Findings[0].Message, first.Path+" that patch 1 was loaded from is not there any more") {
+		t.Errorf("the findings are %v", fourth.Findings)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/darn-dev/darn/patcher"
 	"github.com/darn-dev/darn/patcher/build"
 	"github.com/darn-dev/darn/patcher/finding"
-	"github.com/darn-dev/darn/patcher/module"
 )
 
 func (a *app) buildCommand() *cobra.Command {
@@ -90,18 +89,13 @@ module.`,
 func loadedModules(pid int) (paths []string, lost []finding.Finding, err error) {
 	loaded, err := patcher.LoadedModules(pid)
 	for _, l := range loaded {
-		m, err := module.Open(l.Path)
-		if err == nil && m.ID() == l.Hash {
-			paths = append(paths, l.Path)
+		if path := build.ModuleFile(l.Path, l.Hash); path != "" {
+			paths = append(paths, path)
 			continue
 		}
-		why := "which has changed since"
-		if err != nil {
-			why = "which can't be read: " + err.Error()
-		}
 		lost = append(lost, finding.Finding{Code: finding.NotLoaded, Severity: finding.Warning,
-			Message: fmt.Sprintf("patch %s was loaded from %s, %s: what it added to the program is not shared, the new module has variables and types of its own", l.ID, l.Path, why),
-			Advice:  "put that module back, or give its path with --after, if the edit uses what it added"})
+			Message: fmt.Sprintf("the module %s that patch %s was loaded from is not there any more: what it added to the program is not shared, the new module has variables and types of its own", l.Path, l.ID),
+			Advice:  "give the path of a copy of that module with --after, if the edit uses what it added"})
 	}
 	return paths, lost, err
 }

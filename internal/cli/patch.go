@@ -9,6 +9,7 @@ import (
 
 	"github.com/darn-dev/darn/patcher"
 	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/module"
 	"github.com/darn-dev/darn/patcher/process"
 )
 
@@ -169,7 +170,7 @@ func (a *app) switchCommand(name, short, long string,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			return a.headless(pid, func(e *patcher.Engine) error {
-				id, err := patchID(ctx, e, args[0])
+				id, err := patchID(ctx, e, patcher.Operation(name), args[0])
 				if err != nil {
 					return err
 				}
@@ -187,7 +188,7 @@ func (a *app) switchCommand(name, short, long string,
 
 // patchID returns the id of the patch that was loaded from the file named
 // arg, or arg itself if there is none.
-func patchID(ctx context.Context, e *patcher.Engine, arg string) (string, error) {
+func patchID(ctx context.Context, e *patcher.Engine, op patcher.Operation, arg string) (string, error) {
 	path, err := filepath.Abs(arg)
 	if err != nil {
 		return "", err
@@ -205,8 +206,14 @@ func patchID(ctx context.Context, e *patcher.Engine, arg string) (string, error)
 	// one is meant.
 	id := arg
 	for _, p := range listing.Patches {
-		if p.Path == path {
-			id = p.ID
+		if p.Path != path {
+			continue
+		}
+		id = p.ID
+		if m, err := module.Open(path); op == patcher.OpActivate && err == nil && m.ID() != p.Module {
+			return "", finding.Refuse(finding.NotLoaded,
+				fmt.Sprintf("%s has changed since patch %s was loaded from it: what is in it now is not in the process", arg, p.ID),
+				fmt.Sprintf("load it first; or give the id %s for what was loaded", p.ID))
 		}
 	}
 	return id, nil

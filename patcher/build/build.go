@@ -55,7 +55,9 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 	if err := m.WriteFile(path); err != nil {
 		return nil, err
 	}
-	return b.result(path, m, findings), nil
+	r := b.result(path, m, findings)
+	keepModule(path, r.ID)
+	return r, nil
 }
 
 // builder is a run of Build.

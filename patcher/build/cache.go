@@ -67,7 +67,7 @@ func (c *baseCache) put(b *captured) {
 	}
 	// Renaming fails if another Darn was faster.
 	if err := os.Rename(tmp, filepath.Join(c.dir, c.key)); err == nil {
-		c.prune()
+		prune(c.dir, keptBases)
 	}
 }
 
@@ -78,10 +78,11 @@ func (c *baseCache) drop() {
 	}
 }
 
-// prune removes the bases that were not used for longest.
-func (c *baseCache) prune() {
-	entries, err := os.ReadDir(c.dir)
-	if err != nil || len(entries) <= keptBases {
+// prune removes what was not used for longest from a folder of a cache, if it
+// has more entries than most.
+func prune(dir string, most int) {
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) <= most {
 		return
 	}
 	used := func(e fs.DirEntry) time.Time {
@@ -92,8 +93,8 @@ func (c *baseCache) prune() {
 		return info.ModTime()
 	}
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return used(b).Compare(used(a)) })
-	for _, e := range entries[keptBases:] {
-		_ = os.RemoveAll(filepath.Join(c.dir, e.Name()))
+	for _, e := range entries[most:] {
+		_ = os.RemoveAll(filepath.Join(dir, e.Name()))
 	}
 }
 
