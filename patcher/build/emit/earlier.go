@@ -243,8 +243,8 @@ func (b *builder) variableTypes() (map[string]string, error) {
 	}
 	packages := map[string]bool{}
 	for sym := range b.New.Symbols {
-		if s := &b.New.Symbols[sym]; b.addable(sym) && len(b.Base.Named(s.Name)) == 0 {
-			packages[object.PackageOf(s.Name)] = true
+		if b.addable(sym) {
+			packages[object.PackageOf(b.New.Symbols[sym].Name)] = true
 		}
 	}
 	var err error
@@ -253,10 +253,10 @@ func (b *builder) variableTypes() (map[string]string, error) {
 }
 
 // addable tells whether a symbol of New is a variable that a module may add and
-// a later one share: one that the source names.
+// a later one share: one that the source names, and that Base lacks.
 func (b *builder) addable(sym int) bool {
 	s := &b.New.Symbols[sym]
 	_, standsIn := b.standIn[sym]
 	return s.Type == elf.STT_OBJECT && s.Size > 0 && s.Section != 0 && b.new.start[s.Section] != 0 && b.New.Writable(sym) &&
-		!strings.Contains(s.Name, "..") && !standsIn && object.PackageOf(s.Name) != ""
+		!strings.Contains(s.Name, "..") && !standsIn && object.PackageOf(s.Name) != "" && len(b.Base.Named(s.Name)) == 0
 }

@@ -227,7 +227,7 @@ func (b *builder) writeSymbols() error {
 			}
 			name = b.define(name)
 			add(name, elf.STT_OBJECT, b.moved(lo), s.Size)
-			if typ := types[s.Name]; typ != "" && b.addable(sym) && len(b.Base.Named(s.Name)) == 0 {
+			if typ := types[s.Name]; typ != "" && b.addable(sym) {
 				b.goPart().Variables = append(b.goPart().Variables, module.Variable{Symbol: name, Name: s.Name, Type: typ})
 			}
 		}
