@@ -195,10 +195,7 @@ func (x *torture) done(err error, codes ...finding.Code) bool {
 
 // torturePatience is how long it may take until a program that collects
 // garbage all the time leaves an instant for an operation.
-const torturePatience = 5 * time.Minute
-
-// refusedForGood is when whoever holds a module is taken not to let go of it.
-const refusedForGood = time.Minute
+const torturePatience = 2 * time.Minute
 
 // eventually does what an instant may be unfit for.
 func (x *torture) eventually(what string, do func() error) {
@@ -211,12 +208,6 @@ func (x *torture) eventually(what string, do func() error) {
 		}
 		if n++; n%10 == 0 {
 			x.t.Logf("%s is refused for the %dth time: %v", what, n, err)
-		}
-		if finding.CodeOf(err) == finding.InUse && time.Since(begun) > refusedForGood {
-			// A dead word on the stack of a thread that sleeps may be what holds
-			// it: to refuse is right, and the program is as well as before.
-			x.lives()
-			x.t.Skipf("the round ends here, %s is refused for good: %v", what, err)
 		}
 		if time.Since(begun) > torturePatience {
 			x.t.Fatalf("%s is refused for %v: %v", what, torturePatience, err)

@@ -16,12 +16,22 @@ const (
 type heap struct {
 	s      *snapshot
 	arenas uint64          // address of the array of *heapArena
-	spans  map[uint64]bool // every mspan there ever was; nil until asked for
+	spans  map[uint64]bool // every mspan there ever was
 	// bitmaps tells that pointerBit is right: see checkBitmaps.
 	bitmaps bool
 }
 
-func (s *snapshot) heap() *heap { return &heap{s: s, arenas: s.u64(s.r.arenas)} }
+func (s *snapshot) heap() (*heap, error) {
+	spans, err := s.r.slice(s.r.allspans)
+	if err != nil {
+		return nil, err
+	}
+	h := &heap{s: s, arenas: s.u64(s.r.arenas), spans: make(map[uint64]bool, len(spans))}
+	for _, at := range spans {
+		h.spans[at] = true
+	}
+	return h, nil
+}
 
 // object is a place on the heap.
 type object struct {
@@ -36,7 +46,10 @@ type object struct {
 // arena returns the address of the heapArena that describes addr, 0 if addr is
 // not in one.
 func (h *heap) arena(addr uint64) uint64 {
-	index := (addr + arenaBase) / (h.s.r.layout.arena.pages * heapPage)
+	return h.arenaAt((addr + arenaBase) / (h.s.r.layout.arena.pages * heapPage))
+}
+
+func (h *heap) arenaAt(index uint64) uint64 {
 	if h.arenas == 0 || index >= h.s.r.arenaCount {
 		return 0
 	}
@@ -138,22 +151,8 @@ func (h *heap) noReference(o object, addr, value uint64, code bool) bool {
 // staleType tells whether addr is the largeType of an mspan that has no big
 // object at present: spans are reused, for small objects too, and keep the type
 // of the big object that was there until the next one comes.
-func (h *heap) staleType(addr uint64) (bool, error) {
-	if h.spans == nil {
-		slice, err := h.s.r.words(h.s.r.allspans, 2)
-		if err != nil {
-			return false, err
-		}
-		spans, err := h.s.r.words(slice[0], slice[1])
-		if err != nil {
-			return false, err
-		}
-		h.spans = make(map[uint64]bool, len(spans))
-		for _, s := range spans {
-			h.spans[s] = true
-		}
-	}
+func (h *heap) staleType(addr uint64) bool {
 	l := &h.s.r.layout.span
 	span := addr - l.largeType
-	return h.spans[span] && (h.s.u8(span+l.state) != spanInUse || h.s.u8(span+l.class)>>1 != 0), nil
+	return h.spans[span] && (h.s.u8(span+l.state) != spanInUse || h.s.u8(span+l.class)>>1 != 0)
 }

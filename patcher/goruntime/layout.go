@@ -48,7 +48,7 @@ type layout struct {
 	}
 	deferRecord struct{ end, fn, link uint64 }
 	span        struct {
-		end                                      uint64
+		size, end                                uint64
 		start, pages, count, free                uint64 // startAddr, npages, nelems, freeindex
 		allocBits, class, state, elem, largeType uint64
 		inlineMarks                              uint64 // size of spanInlineMarkBits, 0 without
@@ -250,6 +250,9 @@ func (l *layout) read(f *fields) {
 
 	t = f.typ("runtime.mspan")
 	s := &l.span
+	if t != nil {
+		s.size = uint64(t.Size())
+	}
 	s.start, s.pages, s.count = f.at(t, "startAddr", &s.end), f.at(t, "npages", &s.end), f.at(t, "nelems", &s.end)
 	s.free, s.allocBits = f.at(t, "freeindex", &s.end), f.at(t, "allocBits", &s.end)
 	s.class, s.state, s.elem = f.at(t, "spanclass", &s.end), f.at(t, "state.s.value", &s.end), f.at(t, "elemsize", &s.end)

@@ -42,6 +42,15 @@ func (r *Runtime) words(addr, n uint64) ([]uint64, error) {
 	return w, nil
 }
 
+// slice reads the words of the slice whose header is at addr.
+func (r *Runtime) slice(addr uint64) ([]uint64, error) {
+	header, err := r.words(addr, 2)
+	if err != nil {
+		return nil, err
+	}
+	return r.words(header[0], header[1])
+}
+
 // bytesOf returns words as they stand in memory.
 func bytesOf(words ...uint64) []byte {
 	b := make([]byte, 0, 8*len(words))

@@ -122,7 +122,7 @@ func (p *part) holder(at int) Holder {
 func (s *survey) onStack(p *part, at int, fn *function) Holder {
 	h := p.holder(at)
 	h.Function = s.snapshot.nameAt(h.Value)
-	place := fmt.Sprintf("at sp%+#x", int64(h.At-p.g.SP))
+	place := fmt.Sprintf("at sp%+#x", int64(h.At-p.sp))
 	switch {
 	case p.what != "":
 		place = "on " + p.what

@@ -70,7 +70,10 @@ type cacheHit struct {
 // prepare decides what to look for and where.
 func (q *query) prepare(l *Ledger, writes []Write) error {
 	r := q.r
-	q.heap = q.snapshot.heap()
+	var err error
+	if q.heap, err = q.snapshot.heap(); err != nil {
+		return err
+	}
 	q.heap.bitmaps = q.heap.checkBitmaps(q.goroutines)
 	d := q.snapshot.moduledata(q.module.Moduledata)
 	q.text, q.types = Range{Start: d.text, End: d.etext}, d.types
@@ -136,13 +139,14 @@ func (q *query) prepare(l *Ledger, writes []Write) error {
 		return err
 	}
 	skip = append(skip, stacks...)
-	// The write barrier's buffers are not emptied, only used from the start
-	// again; while the collector rests they hold nothing.
-	allp, err := r.words(r.allp, 2)
+	numbers, err := q.heap.bookkeeping()
 	if err != nil {
 		return err
 	}
-	ps, err := r.words(allp[0], allp[1])
+	skip = append(skip, numbers...)
+	// The write barrier's buffers are not emptied, only used from the start
+	// again; while the collector rests they hold nothing.
+	ps, err := r.slice(r.allp)
 	if err != nil {
 		return err
 	}
@@ -270,7 +274,7 @@ func (q *query) word(addr, value uint64) {
 		if q.noPtr.holds(addr) && !(q.types.Holds(value, 1) && value%8 == 0) {
 			return
 		}
-		if stale, err := q.heap.staleType(addr); stale && err == nil {
+		if q.heap.staleType(addr) {
 			return
 		}
 		holder.Where = q.variable(addr, value)
@@ -303,11 +307,14 @@ func (q *query) variable(addr, value uint64) string {
 		}
 		return fmt.Sprintf("variable %s has %s", s.Name, q.snapshot.describe(value))
 	}
-	m := q.mapping(addr)
-	if m != nil && m.Path != "" {
-		return fmt.Sprintf("memory of %s at %#x has %s", m.Path, addr, q.snapshot.describe(value))
+	of := ""
+	if m := q.mapping(addr); m != nil {
+		of = fmt.Sprintf(" mapped at %#x to %#x", m.Start, m.End)
+		if m.Path != "" {
+			of = " of " + m.Path
+		}
 	}
-	return fmt.Sprintf("memory at %#x has %s", addr, q.snapshot.describe(value))
+	return fmt.Sprintf("memory%s has at %#x %s", of, addr, q.snapshot.describe(value))
 }
 
 // symbolAt returns the symbol of the program that holds addr.

@@ -2,7 +2,7 @@ package goruntime
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -61,7 +61,11 @@ func TestBitmapsOfPointersAreFound(t *testing.T) {
 			s := startProgram(t, targettest.Command{Path: program})
 			s.halt(func(h *process.Halt) error {
 				gs, err := s.rt.Goroutines(h)
-				if !s.rt.snapshot().heap().checkBitmaps(gs) {
+				if err != nil {
+					return err
+				}
+				heap, err := s.rt.snapshot().heap()
+				if err == nil && !heap.checkBitmaps(gs) {
 					t.Error("they are not where they are looked for")
 				}
 				return err
@@ -77,23 +81,106 @@ func TestReferencesPassOverWhatIsBehindAG(t *testing.T) {
 		if err != nil {
 			return err
 		}
+		heap, err := s.rt.snapshot().heap()
+		if err != nil {
+			return err
+		}
 		i := slices.IndexFunc(gs, func(g Goroutine) bool {
-			o, ok := s.rt.snapshot().heap().object(g.Addr)
+			o, ok := heap.object(g.Addr)
 			return ok && !g.Dead() && o.size >= s.rt.layout.g.size+8
 		})
 		if i < 0 {
 			t.Skip("a g fills its size class")
 		}
-		held := bytesOf(s.thing().Base + 8)
-		behind := gs[i].Addr + s.rt.layout.g.size
-		if err := s.p.WriteMemory(behind, held); err != nil {
+		s.dead(h, "behind a g", gs[i].Addr+s.rt.layout.g.size)
+		return nil
+	})
+}
+
+// dead fails the test if the word at addr, which means nothing, is taken for a
+// reference when it looks like one.
+func (s *subject) dead(h *process.Halt, what string, addr uint64) {
+	s.t.Helper()
+	before, err := s.rt.words(addr, 1)
+	if err != nil {
+		s.t.Fatalf("%s: %v", what, err)
+	}
+	if err := s.p.WriteMemory(addr, bytesOf(s.thing().Base+8)); err != nil {
+		s.t.Fatalf("%s: %v", what, err)
+	}
+	found, _, err := s.rt.References(h, &Ledger{}, s.thing(), nil)
+	if err != nil || len(found) != 0 {
+		s.t.Errorf("what is %s holds nothing, but (%v):\n%s", what, err, where(found))
+	}
+	if err := s.p.WriteMemory(addr, bytesOf(before...)); err != nil {
+		s.t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// A bitmap of a span's marks once kept a module for ever: it looked like the
+// address of one.
+func TestReferencesPassOverTheHeapsBookkeeping(t *testing.T) {
+	s := start(t, nil)
+	s.halt(func(h *process.Halt) error {
+		heap, err := s.rt.snapshot().heap()
+		if err != nil {
 			return err
 		}
-		found, _, err := s.rt.References(h, &Ledger{}, s.thing(), nil)
-		if len(found) != 0 {
-			t.Errorf("nobody holds it, but:\n%s", where(found))
+		places, err := heap.bookkeeping()
+		if err != nil {
+			return err
 		}
-		return errors.Join(err, s.p.WriteMemory(behind, make([]byte, 8)))
+		inUse := newSet(places)
+		b := &s.rt.bookkeeping
+		marks, err := s.rt.word(b.bitArenas[1])
+		if err != nil {
+			return err
+		}
+		s.dead(h, "a bitmap of marks", marks+b.bitSize-8)
+		var span uint64
+		for at := range heap.spans {
+			span = at
+		}
+		s.dead(h, "a number in a span", span+s.rt.layout.span.largeType+8)
+		summary, err := s.rt.words(b.summaries, 1)
+		if err != nil {
+			return err
+		}
+		chunks, err := s.rt.words(b.chunks, b.chunksLen)
+		if err != nil {
+			return err
+		}
+		chunk := chunks[slices.IndexFunc(chunks, func(w uint64) bool { return w != 0 })]
+		arena := heap.arena(s.rt.snapshot().u64(span + s.rt.layout.span.start))
+		for what, addr := range map[string]uint64{"the sum of pages": summary[0], "the pages' bitmap": chunk, "the arena": arena} {
+			if addr == 0 || !inUse.holds(addr) {
+				t.Errorf("%s at %#x is not known", what, addr)
+			}
+		}
+		return nil
+	})
+}
+
+// What a thread that sleeps has left below its stack pointer stays for ever.
+func TestReferencesPassOverWhatIsBelowAStack(t *testing.T) {
+	s := start(t, nil)
+	s.halt(func(h *process.Halt) error {
+		threads, err := h.Threads()
+		if err != nil {
+			return err
+		}
+		n := 0
+		for i := range threads {
+			if s.rt.snapshot().findFunc(threads[i].PC) == nil {
+				continue
+			}
+			s.dead(h, fmt.Sprintf("below the stack of thread %d", threads[i].ID), threads[i].SP-16)
+			n++
+		}
+		if n == 0 {
+			t.Error("no thread is in Go code")
+		}
+		return nil
 	})
 }
 

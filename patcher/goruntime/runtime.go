@@ -37,6 +37,7 @@ type Runtime struct {
 	pinnedTypemaps                                 uint64
 	arenas, arenaCount                             uint64
 	allspans                                       uint64
+	bookkeeping                                    bookkeeping
 	buckets                                        [3]uint64 // of the profiles; 0: the program has none
 	emptyTypeAssert, emptyInterfaceSwitch          uint64
 	unreachableMethod                              uint64
@@ -78,6 +79,7 @@ func Open(h *process.Halt) (*Runtime, error) {
 	mheap := f.variable("runtime.mheap_")
 	r.arenas, r.allspans = f.in(mheap, "arenas"), f.in(mheap, "allspans")
 	r.arenaCount = r.countArenas(f, mheap)
+	r.bookkeeping.read(f, mheap)
 	for i, name := range []string{"runtime.mbuckets", "runtime.bbuckets", "runtime.xbuckets"} {
 		r.buckets[i] = f.optional(name).addr
 	}

@@ -36,13 +36,15 @@ type survey struct {
 type part struct {
 	Range
 	words []uint64
-	// g is the goroutine whose stack it is. For a thread's own stack it stands
-	// for where its frames begin.
-	g        *Goroutine
-	walkable bool // its frames begin at g.SP
+	g     *Goroutine // whose stack it is; of a thread's own, an empty one
+	// walkable: its frames begin at sp, and the first goes on at pc.
+	walkable bool
+	pc, sp   uint64
 	// atCall tells that the first frame is at a call, where its stack map is
-	// true; a thread may be stopped anywhere.
+	// true; a thread may be stopped anywhere. Then it may have in registers,
+	// regs, what its stack map doesn't know of.
 	atCall bool
+	regs   []uint64
 	// whole: where the frames begin is known by hearsay; what is not confirmed
 	// by finding the end of the stack from there is not believed.
 	whole  bool
@@ -130,11 +132,11 @@ func (s *survey) threadStacks(limit uint64) error {
 		}
 		// From sched.sp up are the frames that made the thread, below it what
 		// was called on the g0 stack since (mcall, systemstack).
-		upper := part{g: &g0, walkable: true, atCall: true, whole: true, what: "its scheduler stack"}
+		upper := part{g: &Goroutine{}, pc: g0.PC, sp: g0.SP, walkable: true, atCall: true, whole: true, what: "its scheduler stack"}
 		if g0.Stack.Holds(g0.SP, 8) {
 			upper.Range = Range{Start: g0.SP, End: g0.Stack.End}
 		}
-		lower := part{g: &Goroutine{PC: t.PC, SP: t.SP}, what: upper.what}
+		lower := part{g: &Goroutine{}, pc: t.PC, sp: t.SP, regs: t.Regs, what: upper.what}
 		switch {
 		case g0.Stack.Holds(t.SP, 0):
 			lower.Range, lower.walkable = Range{Start: t.SP, End: g0.Stack.End}, true
@@ -149,7 +151,7 @@ func (s *survey) threadStacks(limit uint64) error {
 		default:
 			lower.Range, lower.what = Range{Start: t.SP, End: t.SP + limit}, "its stack"
 		}
-		if err := s.addStack(t, lower, redZone); err != nil {
+		if err := s.addStack(t, lower, s.redZone(t)); err != nil {
 			return err
 		}
 		if gsignal.Holds(t.SP, 0) && len(s.stacks) > 0 {
@@ -186,6 +188,15 @@ func (s *survey) addStack(t *process.Thread, p part, below uint64) error {
 	return nil
 }
 
+// redZone returns how many bytes below its stack pointer a thread may use: Go
+// code, which expects a signal's frame there at any time, uses none.
+func (s *survey) redZone(t *process.Thread) uint64 {
+	if s.snapshot.findFunc(t.PC) != nil {
+		return 0
+	}
+	return redZone
+}
+
 // lowest returns the lowest word that lies in r, or 0.
 func lowest(words []uint64, r Range) uint64 {
 	var low uint64
@@ -197,22 +208,21 @@ func lowest(words []uint64, r Range) uint64 {
 	return low
 }
 
-// live returns the part of g's stack that is in use, and whether its lower end
-// is where g's frames begin, so that they can be walked.
-func (s *survey) live(g *Goroutine) (in Range, walkable bool) {
+// live returns the part of g's stack that is in use, without its words.
+func (s *survey) live(g *Goroutine) part {
+	p := part{Range: g.Stack, g: g, pc: g.PC, sp: g.SP, atCall: true, thread: g.Thread}
 	if g.Dead() {
-		return Range{}, false
+		return part{}
 	}
 	if !g.onThread() {
-		start := max(g.Stack.Start, g.SP-redZone)
-		if !g.Stack.Holds(g.SP, 0) {
-			return g.Stack, false
+		if g.Stack.Holds(g.SP, 0) {
+			p.Start, p.walkable = max(g.Stack.Start, g.SP-redZone), true
 		}
-		return Range{Start: start, End: g.Stack.End}, true
+		return p
 	}
 	t := s.thread(g)
 	if t == nil || g.Status == copystack {
-		return g.Stack, false
+		return p
 	}
 	low := t.SP
 	if !g.Stack.Holds(t.SP, 0) {
@@ -226,11 +236,14 @@ func (s *survey) live(g *Goroutine) (in Range, walkable bool) {
 			}
 		}
 		if low = lowest(candidates, g.Stack); low == 0 {
-			return g.Stack, false
+			return p
 		}
+	} else if s.snapshot.findFunc(t.PC) != nil {
+		p.Start, p.pc, p.sp, p.walkable, p.atCall, p.regs = t.SP, t.PC, t.SP, true, false, t.Regs
+		return p
 	}
-	walkable = g.Status == syscall && g.Stack.Holds(g.syscallSP, 8)
-	return Range{Start: max(g.Stack.Start, low-redZone), End: g.Stack.End}, walkable
+	p.Start, p.walkable = max(g.Stack.Start, low-redZone), g.Status == syscall && g.Stack.Holds(g.syscallSP, 8)
+	return p
 }
 
 // thread returns the thread that runs g, or nil.
@@ -247,12 +260,11 @@ func (s *survey) readStacks() ([]part, error) {
 	var parts []part
 	var total uint64
 	for i := range s.goroutines {
-		g := &s.goroutines[i]
-		in, walkable := s.live(g)
-		in.Start, in.End = in.Start&^7, in.End&^7
-		if in.Start < in.End {
-			parts = append(parts, part{Range: in, g: g, walkable: walkable, atCall: true, thread: g.Thread})
-			total += in.End - in.Start
+		p := s.live(&s.goroutines[i])
+		p.Start, p.End = p.Start&^7, p.End&^7
+		if p.Start < p.End {
+			parts = append(parts, p)
+			total += p.End - p.Start
 		}
 	}
 	buf := make([]byte, total)

@@ -10,13 +10,18 @@ type frame struct {
 	conservative bool   // stopped where no stack map is
 }
 
+// topFrameReach is how far from the end of a stack its topmost frame begins at
+// most, in bytes; another function with that flag (sigtramp) tells nothing of
+// what is above.
+const topFrameReach = 512
+
 // walk visits the frames on a stack from the innermost, as the runtime's own
 // collector does (unwinder in traceback.go). It returns the address up to which
 // every frame was seen: the end of the part, or less if it came to a frame that
 // it can't pass.
 func (s *snapshot) walk(p *part, visit func(*frame)) (until uint64) {
 	start, hi, words := p.Start, p.End, p.words
-	pc, sp := p.g.PC, p.g.SP
+	pc, sp := p.pc, p.sp
 	var callee uint64 // entry of the frame below
 	conservative := !p.atCall
 	for innermost := true; ; innermost = false {
@@ -28,12 +33,13 @@ func (s *snapshot) walk(p *part, visit func(*frame)) (until uint64) {
 		if !ok || delta < 0 || delta%8 != 0 {
 			return sp
 		}
-		if fn.flag&flagSPWrite != 0 && fn.entry != s.r.cgocallback && !innermost && fn.flag&flagTopFrame == 0 {
+		// At a call it has not yet written it if it is the innermost.
+		if fn.flag&flagSPWrite != 0 && fn.entry != s.r.cgocallback && !(innermost && p.atCall) && fn.flag&flagTopFrame == 0 {
 			return sp
 		}
 		f := frame{fn: fn, pc: pc, contPC: pc, sp: sp, fp: sp + uint64(delta) + 8}
 		top := fn.flag&flagTopFrame != 0
-		if f.fp > hi && !top {
+		if f.fp > hi && !top || top && f.sp < hi-min(hi, topFrameReach) {
 			return sp
 		}
 		if f.varp = f.fp - 8; f.varp > f.sp {
@@ -192,6 +198,11 @@ func (s *snapshot) uses(p *part, hits []int, types Range) []sighting {
 	if in.Holds(g.context, 8) {
 		pointers = append(pointers, g.context)
 	}
+	for _, w := range p.regs {
+		if in.Holds(w, 1) {
+			pointers = append(pointers, w)
+		}
+	}
 	collect := func(b *bitmap) {
 		for i := range b.n {
 			if addr := b.start + 8*i; b.bit(i) && in.Holds(addr, 8) {
@@ -243,7 +254,7 @@ func (s *snapshot) uses(p *part, hits []int, types Range) []sighting {
 		return doubt()
 	}
 	if g.onThread() || !p.atCall {
-		mark(start, g.SP, constant(unsure)) // what it has called since
+		mark(start, p.sp, constant(unsure)) // what it has called since
 	}
 	mark(until, end, constant(unsure))
 	// Deferred calls are found through their records, some of which are on the
