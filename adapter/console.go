@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -14,16 +16,38 @@ import (
 	"github.com/darn-dev/darn/patcher"
 )
 
+// consoleCommands are Darn's commands in the debug console.
+var consoleCommands = []struct{ name, arguments, help string }{
+	{"help", "", "this list"},
+	{"inspect", "FILE", "what loading the module would do; nothing is touched"},
+	{"load", "FILE", "map the module into the target; nothing runs it yet"},
+	{"activate", "ID [quiescent [TIMEOUT]] [replace]", "switch its functions on"},
+	{"deactivate", "ID", "switch them off"},
+	{"unload", "ID", "take the module out"},
+	{"list", "", "the patches in the target, and the frames in old code"},
+}
+
+// activateWords are what may follow the id in activate.
+var activateWords = map[string]string{
+	patcher.Quiescent: "when nobody is in the old code, for which it waits 10s or TIMEOUT",
+	"replace":         "and switch all other patches off at the same instant",
+}
+
 // consoleHelp is what "darn help" prints.
-const consoleHelp = `darn inspect FILE     what loading the module would do; nothing is touched
-darn load FILE        map the module into the target; nothing runs it yet
-darn activate ID [quiescent [TIMEOUT]] [replace]
-                      switch its functions on; quiescent: when nobody is in the
-                      old code, for which it waits 10s or TIMEOUT; replace: and
-                      switch all other patches off at the same instant
-darn deactivate ID    switch them off
-darn unload ID        take the module out
-darn list             the patches in the target, and the frames in old code`
+func consoleHelp() string {
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, c := range consoleCommands {
+		fmt.Fprintf(t, "darn %s\t%s\n", strings.TrimSpace(c.name+" "+c.arguments), c.help)
+		if c.name == "activate" {
+			for _, word := range slices.Sorted(maps.Keys(activateWords)) {
+				fmt.Fprintf(t, "\t%s: %s\n", word, activateWords[word])
+			}
+		}
+	}
+	t.Flush()
+	return strings.TrimSuffix(b.String(), "\n")
+}
 
 // consoleCommand is a command of Darn's in a debug console. Anything else that
 // begins with the word darn may be an expression in the target's language.
@@ -56,21 +80,21 @@ func (s *patches) command(ctx context.Context, name, argument string) (string, e
 	var a arguments
 	switch name {
 	case "help":
-		return consoleHelp, nil
+		return consoleHelp(), nil
 	case "inspect", "load":
 		a.Path = argument
 	case "activate":
 		if err := a.parse(strings.Fields(argument)); err != nil {
-			return "", fmt.Errorf("%w:\n%s", err, consoleHelp)
+			return "", fmt.Errorf("%w:\n%s", err, consoleHelp())
 		}
 	case "deactivate", "unload":
 		a.ID = argument
 	case "list":
 	default:
-		return "", fmt.Errorf("darn has no command %s:\n%s", name, consoleHelp)
+		return "", fmt.Errorf("darn has no command %s:\n%s", name, consoleHelp())
 	}
 	if argument == "" && name != "list" {
-		return "", fmt.Errorf("darn %s needs an argument:\n%s", name, consoleHelp)
+		return "", fmt.Errorf("darn %s needs an argument:\n%s", name, consoleHelp())
 	}
 	body, err := s.answer(ctx, "darn/"+name, marshal(a))
 	if err != nil {

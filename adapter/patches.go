@@ -1,13 +1,17 @@
 package adapter
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/google/go-dap"
 
 	"github.com/darn-dev/darn/patcher"
 	"github.com/darn-dev/darn/patcher/finding"
@@ -22,6 +26,9 @@ type patches struct {
 	mu     sync.Mutex // guards what follows; held while the engine is opened
 	engine *patcher.Engine
 	target *process.Process
+
+	// old is the code that no new call runs, as of the last change.
+	old atomic.Pointer[patcher.OldCode]
 
 	running sync.WaitGroup  // operations
 	ctxMu   sync.Mutex      // guards what follows; held while they are ended
@@ -49,6 +56,7 @@ func (s *patches) close() {
 		s.engine.Close()
 		s.target.Close()
 		s.engine, s.target = nil, nil
+		s.old.Store(nil)
 	}
 }
 
@@ -83,7 +91,15 @@ func (s *patches) open(ctx context.Context) (*patcher.Engine, error) {
 		return nil, err
 	}
 	s.engine, s.target = engine, target
+	s.noteOld(ctx, engine)
 	return engine, nil
+}
+
+// noteOld keeps in mind which code is old from now on.
+func (s *patches) noteOld(ctx context.Context, e *patcher.Engine) {
+	if old, err := e.OldCode(ctx); err == nil {
+		s.old.Store(old)
+	}
 }
 
 // preparePatience is for how long prepare may keep an attached target stopped.
@@ -201,16 +217,16 @@ func (s *patches) answer(ctx context.Context, command string, raw json.RawMessag
 				update(why.Findings[0].Message)
 				if !pending {
 					pending = true
-					s.p.event("darn/patch", patchEvent{"pending", patch, nil})
+					s.tell("pending", patch, nil)
 				}
 			},
 		})
 		switch {
 		case err != nil && pending:
-			s.p.event("darn/patch", patchEvent{"failed", find(context.WithoutCancel(ctx), e, a.ID), nil})
+			s.tell("failed", find(context.WithoutCancel(ctx), e, a.ID), nil)
 		case err == nil:
 			for _, id := range r.Receipt.Replaced {
-				s.p.event("darn/patch", patchEvent{"deactivated", find(ctx, e, id), r.Receipt})
+				s.tell("deactivated", find(ctx, e, id), r.Receipt)
 			}
 		}
 	case "darn/deactivate":
@@ -221,15 +237,40 @@ func (s *patches) answer(ctx context.Context, command string, raw json.RawMessag
 		was := find(ctx, e, a.ID)
 		if r.Receipt, err = e.Unload(ctx, a.ID); err == nil {
 			was.State = patcher.Unloaded
-			s.p.event("darn/patch", patchEvent{reason, was, r.Receipt})
+			s.changed(ctx, e, reason, was, r.Receipt)
 			return r, nil
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	s.p.event("darn/patch", patchEvent{reason, r.Patch, r.Receipt})
+	s.changed(ctx, e, reason, r.Patch, r.Receipt)
 	return r, nil
+}
+
+// changed tells the client what an operation has changed.
+func (s *patches) changed(ctx context.Context, e *patcher.Engine, reason string, p *patcher.Patch, receipt *patcher.Receipt) {
+	s.noteOld(context.WithoutCancel(ctx), e)
+	s.tell(reason, p, receipt)
+	s.p.mu.Lock()
+	redraw := s.p.hearsInvalidated && s.p.phase == stopped && (reason == "activated" || reason == "deactivated")
+	s.p.mu.Unlock()
+	if redraw {
+		s.p.event("invalidated", dap.InvalidatedEventBody{Areas: []dap.InvalidatedAreas{"stacks"}})
+	}
+}
+
+// tell sends the events about a patch.
+func (s *patches) tell(reason string, p *patcher.Patch, receipt *patcher.Receipt) {
+	s.p.event("darn/patch", patchEvent{reason, p, receipt})
+	kind := map[string]string{"loaded": "new", "unloaded": "removed"}[reason]
+	s.p.event("module", moduleEvent{cmp.Or(kind, "changed"), moduleOf(p)})
+}
+
+// moduleEvent is the body of the event module.
+type moduleEvent struct {
+	Reason string       `json:"reason"`
+	Module loadedModule `json:"module"`
 }
 
 // patchEvent is the body of the event darn/patch.

@@ -29,11 +29,14 @@ type proxy struct {
 	mu       sync.Mutex
 	debugger *debugger.Debugger // of the session, from its initialized event on
 	state
-	hold          *hold // the last one
-	showsProgress bool  // the client does
-	lastProgress  int
-	lastAsk       int
-	waiting       map[int]func(*header) // by the numbers of the proxy's own requests
+	hold *hold // the last one
+	pid  int   // of the target, from the session's initialized event on
+	// What the client can do.
+	showsProgress, hearsInvalidated bool
+	columnsStartAt                  int
+	lastProgress                    int
+	lastAsk                         int
+	waiting                         map[int]func(*header) // by the numbers of the proxy's own requests
 }
 
 // firstAsk is above the sequence numbers that clients use.
@@ -137,6 +140,12 @@ func (p *proxy) fromClient(msg []byte) {
 		return
 	case h.Command == "evaluate" && p.patches.console(h):
 		return
+	case h.Command == "completions":
+		p.patches.completions(h)
+		return
+	case h.Command == "modules":
+		p.patches.modules(h)
+		return
 	case h.Command == "setInstructionBreakpoints" && p.patches.guardEntries(h):
 		return
 	case h.Command == "configurationDone":
@@ -182,19 +191,26 @@ func (p *proxy) fromSession(msg []byte) {
 		}
 		return
 	}
+	pid := 0
+	if h.Event == "initialized" {
+		pid = debuggerOf(p.session).ProcessPid()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case h.Type == "response":
 		p.answered(&h)
-		if h.Command == "initialize" && h.Success {
-			msg = edit(msg, "body", func(body []byte) []byte { return addMember(body, "supportsDarn", true) })
+		switch {
+		case h.Command == "initialize" && h.Success:
+			msg = edit(msg, "body", addCapabilities)
+		case h.Command == "stackTrace" && h.Success:
+			msg = edit(msg, "body", p.patches.markOld)
 		}
 		p.pass(msg)
 	case h.Event == "stopped":
 		p.passStop(msg, &h)
 	case h.Event == "initialized":
-		p.debugger = debuggerOf(p.session)
+		p.debugger, p.pid = debuggerOf(p.session), pid
 		p.phase, p.stepping = stopped, false
 		p.broadcast()
 		p.pass(msg)
@@ -261,7 +277,22 @@ func (p *proxy) initialize(h *header) {
 	_ = json.Unmarshal(h.Arguments, &a)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.showsProgress = a.SupportsProgressReporting
+	p.showsProgress, p.hearsInvalidated = a.SupportsProgressReporting, a.SupportsInvalidatedEvent
+	p.columnsStartAt = 0
+	// It is true if it is not there.
+	var start struct{ ColumnsStartAt1 *bool }
+	if _ = json.Unmarshal(h.Arguments, &start); start.ColumnsStartAt1 == nil || *start.ColumnsStartAt1 {
+		p.columnsStartAt = 1
+	}
+}
+
+// addCapabilities adds to the session's capabilities what Darn adds to it.
+func addCapabilities(body []byte) []byte {
+	body = addMember(body, "additionalModuleColumns", []dap.ColumnDescriptor{patchStateColumn})
+	body = addMember(body, "supportsModulesRequest", true)
+	body = addMember(body, "completionTriggerCharacters", []string{" ", "/"})
+	body = addMember(body, "supportsCompletionsRequest", true)
+	return addMember(body, "supportsDarn", true)
 }
 
 // noDebug and terminates read arguments of requests.

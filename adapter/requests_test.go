@@ -170,7 +170,7 @@ func TestConsole(t *testing.T) {
 	c, _ := session(t)
 	c.attach(target.Process.Pid)
 	c.configured()
-	if got := c.evaluate("darn help"); got != consoleHelp {
+	if got := c.evaluate("darn help"); got != consoleHelp() {
 		t.Errorf("darn help: %q", got)
 	}
 	if got := c.evaluate(" darn list "); !strings.HasSuffix(got, ": no patches") {

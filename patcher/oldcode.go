@@ -1,0 +1,56 @@
+package patcher
+
+import (
+	"context"
+	"slices"
+
+	"github.com/darn-dev/darn/patcher/goruntime"
+)
+
+// OldCode is code that no new call of a patched function runs: the program's
+// own where a patch is active, that of patches below another, and that of
+// patches that were switched off.
+type OldCode struct{ zones []zone }
+
+// OldCode returns the old code as the patches are now. The target may run or be
+// stopped, and is not touched. Refused with busy.
+func (e *Engine) OldCode(ctx context.Context) (*OldCode, error) {
+	end, err := e.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	old := &OldCode{}
+	for _, d := range e.reg.Redirects {
+		var serves *patchRecord
+		for _, id := range slices.Backward(d.Stack) {
+			if p, err := e.reg.patch(id); err == nil && e.state(p) == Active {
+				serves = p
+				break
+			}
+		}
+		var f *functionRecord
+		for _, p := range e.reg.Patches {
+			g := p.function(d.Entry)
+			if g == nil {
+				continue
+			}
+			f = g
+			if p != serves {
+				old.zones = append(old.zones, p.code(g, g)...)
+			}
+		}
+		if serves != nil && f != nil {
+			// Who is at the very beginning has not begun, and goes on to the jump.
+			old.zones = append(old.zones, zone{Range: goruntime.Range{Start: f.Entry + 1, End: f.Entry + f.Size}, function: f})
+		}
+	}
+	return old, nil
+}
+
+// Holds tells whether a frame with the given program counter, in the function
+// of that name, runs old code.
+func (o *OldCode) Holds(pc uint64, function string) bool {
+	x := &goruntime.Holder{Value: pc, Function: function}
+	return o != nil && slices.ContainsFunc(o.zones, func(z zone) bool { return z.holds(x) })
+}
