@@ -372,6 +372,7 @@ func (b *builder) emit(ctx context.Context) (*module.Module, []finding.Finding, 
 		return nil, nil, err
 	}
 	m.Manifest.LeftOut = b.declaredLeftOut()
+	m.Manifest.Sources = b.sources.changedSources()
 	edited, _ := b.sources.edited()
 	m.Manifest.Added = slices.DeleteFunc(m.Manifest.Added, func(d module.Declared) bool {
 		return !slices.Contains(edited, object.PackageOf(d.Symbol)) // drawn in from elsewhere

@@ -23,6 +23,7 @@ type sources struct {
 	paths    map[string]string  // of files, by the names that -trimpath gives them
 	was, is  map[string]string  // overlays
 	tags     []string
+	trimmed  bool // -trimpath: the compiler has those names
 	edits    map[string]*source.Edit
 }
 
@@ -116,6 +117,7 @@ func (p *program) openSources(ctx context.Context, was map[string]string, scratc
 		}
 	}
 	for _, flag := range p.settings.flags {
+		s.trimmed = s.trimmed || flag == "-trimpath" || flag == "-trimpath=true"
 		if tags, ok := strings.CutPrefix(flag, "-tags="); ok {
 			s.tags = strings.Split(tags, ",")
 		}

@@ -23,6 +23,8 @@ type Manifest struct {
 	Go       *Go               `json:"go,omitempty"`
 	Findings []finding.Finding `json:"findings,omitempty"`
 	Origin   Origin            `json:"origin"`
+	// Sources are the files that the edit changed.
+	Sources []Source `json:"sources,omitempty"`
 	// Requires are the modules that must be loaded before this one, since it
 	// shares what they added to the program.
 	Requires []Required `json:"requires,omitempty"`

@@ -172,6 +172,11 @@ func (m *Module) verifyManifest() error {
 			return malformed("the manifest carries a refusal: %v", x)
 		}
 	}
+	for i := range f.Sources {
+		if x := &f.Sources[i]; x.Path == "" || !x.ordered() {
+			return malformed("the lines of the changed file %q are out of order", x.Path)
+		}
+	}
 	names := m.names()
 	replaced := make(map[string]bool, len(f.Functions))
 	for i := range f.Functions {
