@@ -23,8 +23,12 @@ import (
 // changed. A process that traces another must not call it: the tracer's wait
 // would reap the go command.
 //
-// Errors are Refusals, or what the go command or git said.
+// Errors are Refusals, or what the go command or git said. A program whose main
+// has not called ToolMain is told so.
 func Build(ctx context.Context, o Options) (*Result, error) {
+	if !hooked {
+		return nil, errors.New("this program can't build patches: its main, or TestMain, has to call build.ToolMain first, because the go command runs it again in place of the Go tools")
+	}
 	if o.Progress == nil {
 		o.Progress = func(string, int, int) {}
 	}
@@ -350,13 +354,9 @@ func (b *builder) emit(ctx context.Context) (*module.Module, []finding.Finding, 
 		return nil, nil, refused
 	}
 	b.stage("making the module")
-	name := strings.TrimSuffix(filepath.Base(b.Output), filepath.Ext(b.Output))
-	if b.Output == "" {
-		name = b.program.name
-	}
 	in := emit.Input{
 		Base: b.baseObject, New: b.newObject, Diff: b.diff, Match: b.match, Exe: b.target, Earlier: b.earlier,
-		Name: name, Description: b.Description,
+		Name: b.moduleName(), Description: b.Description,
 		Initialised: b.initialised,
 		Origin:      module.Origin{Base: b.base.words, New: b.Dir, Builder: builderVersion()},
 	}
@@ -378,6 +378,14 @@ func (b *builder) emit(ctx context.Context) (*module.Module, []finding.Finding, 
 		return !slices.Contains(edited, object.PackageOf(d.Symbol)) // drawn in from elsewhere
 	})
 	return m, found, nil
+}
+
+// moduleName is the module's name: its file's.
+func (b *builder) moduleName() string {
+	if b.Output == "" {
+		return b.program.name
+	}
+	return strings.TrimSuffix(filepath.Base(b.Output), filepath.Ext(b.Output))
 }
 
 // refusal puts the findings that refuse first. A diff without any has no

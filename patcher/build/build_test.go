@@ -49,6 +49,14 @@ func (b *built) options(t testing.TB) Options {
 	}
 }
 
+func TestAProgramThatDoesNotPlayTheToolsBuildsNothing(t *testing.T) {
+	hooked = false
+	defer func() { hooked = true }()
+	if _, err := Build(t.Context(), Options{}); err == nil || !strings.Contains(err.Error(), "has to call build.ToolMain first") {
+		t.Errorf("it says %v", err)
+	}
+}
+
 // replaces fails the test unless the build gave a sound module that replaces
 // exactly these functions.
 func replaces(t testing.TB, r *Result, err error, want ...string) {

@@ -21,10 +21,15 @@ const (
 	packagesFile = "packages" // see savePackages
 )
 
+// hooked tells that the program calls ToolMain. One that does not and builds a
+// patch would do so again as its own tool, and so on without an end.
+var hooked bool
+
 // ToolMain must be the first thing that main, or TestMain, calls. It returns at
 // once unless the go command runs this program in place of one of its tools on
 // behalf of Build; then it does that tool's work and exits.
 func ToolMain() {
+	hooked = true
 	dir := os.Getenv(toolexecVariable)
 	if dir == "" || len(os.Args) < 2 {
 		return
