@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,16 +47,16 @@ func TestTargets(t *testing.T) {
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("go build: %v\n%s", err, out)
 			}
-			m := s.module(t, "edit", edit{
-				`return "a " + t.label()`, `return "one " + t.label()`,
+			m := s.module(t, "edit", slices.Concat(gathered, edit{
+				`return "a " + t.label()`, `return fmt.Sprint("one ", t.label(), sums)`,
 				`"hello %s", name)`, `"welcome %v", map[string]int{name: c.n[name]})`,
-			})
+			}))
 			target := s.start(t, "GOGC=1")
 			e, detach := attach(t, target)
 			p := load(t, e, m)
 			activate(t, e, p)
 			for range 20 {
-				expect(t, target, "/describe", "one pen")
+				expect(t, target, "/describe", "one pen[0 10 20 30]")
 			}
 			expect(t, target, "/gc", "collected")
 			expect(t, target, "/greet?name=eve", "welcome map[eve:1]")

@@ -54,7 +54,7 @@ func TestInsertInitNeedsABody(t *testing.T) {
 
 func TestAFunctionWithoutSourceCannotInitialise(t *testing.T) {
 	need := &emit.InitNeeded{Packages: []string{"encoding/json"}, Functions: []emit.Function{{Symbol: "p.c", File: filepath.Join(t.TempDir(), "gone.go"), Line: 1}}}
-	_, err := initOverlay(need, nil, &sources{}, t.TempDir())
+	_, err := initOverlay(need, nil, &sources{}, "p", t.TempDir())
 	if finding.CodeOf(err) != finding.InitChanged || !strings.Contains(err.Error(), "the patch brings encoding/json") {
 		t.Fatal(err)
 	}
@@ -64,18 +64,41 @@ func TestAFunctionWithoutSourceCannotInitialise(t *testing.T) {
 const user = `package main
 
 import (
+	"context"
 	"fmt"
+	"runtime/pprof"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"unsafe"
 )
 
+// labels returns those of the goroutine, as a profile shows them.
+func labels() string {
+	var b strings.Builder
+	pprof.Lookup("goroutine").WriteTo(&b, 1)
+	at := strings.Index(b.String(), "main.labels")
+	_, list, _ := strings.Cut(b.String()[:at], "# labels: ")
+	list, _, _ = strings.Cut(list, "\n")
+	return list
+}
+
 func main() {
+	defer func() { fmt.Print(labels()) }()
+	pprof.SetGoroutineLabels(pprof.WithLabels(context.Background(), pprof.Labels("who", "me")))
 	var runs atomic.Int32
 	var task int
 	darnInitTasks = []unsafe.Pointer{unsafe.Pointer(&task)}
 	darnInitRun = func(unsafe.Pointer) {
 		darnInit() // as a patched function does that an initial value calls
+		var all sync.WaitGroup
+		all.Add(1)
+		go func() {
+			defer func() { go func() { darnInit(); all.Done() }() }()
+			darnInit()
+		}()
+		all.Wait()
+		fmt.Print(labels(), " ")
 		if runs.Add(1) == PANIC {
 			panic("first")
 		}
@@ -101,11 +124,11 @@ func main() {
 
 func TestInitialisationIsDoneOnceAndAPanicInItIsNotForgotten(t *testing.T) {
 	for panics, want := range map[string]string{
-		"0": "map[<nil>:64] 1\n",
-		"1": "map[first:1 the patch can't be used: initialising it panicked:63] 1\n",
+		"0": `{"who":"me"} map[<nil>:64] 1` + "\n" + `{"who":"me"}`,
+		"1": `{"who":"me"} map[darn: the patch fix can't be used, deactivate it: initialising it panicked: first:64] 1` + "\n" + `{"who":"me"}`,
 	} {
 		dir := t.TempDir()
-		write(t, dir, "go.mod", "module user\n\ngo 1.25\n", "main.go", strings.ReplaceAll(user, "PANIC", panics), "init.go", fmt.Sprintf(initSource, "main"))
+		write(t, dir, "go.mod", "module user\n\ngo 1.25\n", "main.go", strings.ReplaceAll(user, "PANIC", panics), "init.go", fmt.Sprintf(initSource, "main", "fix"))
 		if got := run(t, dir, "go", "run", "."); got != want {
 			t.Errorf("it says %q, want %q", got, want)
 		}

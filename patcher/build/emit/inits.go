@@ -20,6 +20,8 @@ import (
 // them their values: the source can name neither the tasks, which are
 // cmd/link's, nor the runtime's function that runs one.
 const (
+	// InitRequired is a []func(), the InitAlls of the modules that are required.
+	InitRequired = "darnInitRequired"
 	// InitTasks is a []unsafe.Pointer, of the runtime's initTask, in order.
 	InitTasks = "darnInitTasks"
 	// InitRun is the func(unsafe.Pointer) that runs one, runtime.doInit1.
@@ -205,7 +207,7 @@ func (b *builder) shareVariables() {
 	for sym := range b.New.Symbols {
 		s := &b.New.Symbols[sym]
 		name := s.Name[strings.LastIndexByte(s.Name, '.')+1:]
-		if name != InitState && name != InitRun && name != InitTasks || s.Section == 0 || !b.New.Writable(sym) {
+		if !slices.Contains([]string{InitRequired, InitTasks, InitRun, InitState}, name) || s.Section == 0 || !b.New.Writable(sym) {
 			continue
 		}
 		if b.shared[name] == nil {
@@ -249,26 +251,36 @@ func (b *builder) runTasks(packages []string) error {
 	if err := b.fillMethods(); err != nil {
 		return err
 	}
-	// What is shared comes first.
-	if all := b.initialisers(); len(all) > 0 {
-		addrs = slices.Insert(addrs, 0, b.initTask(all))
+	var required []uint64
+	for _, fn := range b.initialisers() {
+		required = append(required, b.funcValue(fn))
 	}
-	list := b.freshPiece(segRodata, make([]byte, 8*len(addrs)))
-	for i, addr := range addrs {
-		b.fixups[list.lo+8*uint64(i)] = fixup{kind: fixAbs, to: own(addr)}
-	}
+	b.setSlice(b.shared[InitRequired], required)
+	b.setSlice(b.shared[InitTasks], addrs)
 	run, err := b.targetSymbol("runtime.doInit1", 0)
 	if err != nil {
 		return err
 	}
-	value := b.freshPiece(segRodata, make([]byte, 8))
-	b.fixups[value.lo] = fixup{kind: fixAbs, to: run}
-	b.fixups[b.shared[InitRun].lo] = fixup{kind: fixAbs, to: own(value.lo)}
-	header := b.shared[InitTasks]
-	b.fixups[header.lo] = fixup{kind: fixAbs, to: own(list.lo)}
-	binary.LittleEndian.PutUint64(header.data[8:], uint64(len(addrs)))
-	binary.LittleEndian.PutUint64(header.data[16:], uint64(len(addrs)))
+	b.fixups[b.shared[InitRun].lo] = fixup{kind: fixAbs, to: own(b.funcValue(run))}
 	return nil
+}
+
+// setSlice makes a variable the slice of pointers to addrs.
+func (b *builder) setSlice(variable *piece, addrs []uint64) {
+	list := b.freshPiece(segRodata, make([]byte, 8*len(addrs)))
+	for i, addr := range addrs {
+		b.fixups[list.lo+8*uint64(i)] = fixup{kind: fixAbs, to: own(addr)}
+	}
+	b.fixups[variable.lo] = fixup{kind: fixAbs, to: own(list.lo)}
+	binary.LittleEndian.PutUint64(variable.data[8:], uint64(len(addrs)))
+	binary.LittleEndian.PutUint64(variable.data[16:], uint64(len(addrs)))
+}
+
+// funcValue makes a value of function type, which is a pointer to this.
+func (b *builder) funcValue(fn dest) (addr uint64) {
+	p := b.freshPiece(segRodata, make([]byte, 8))
+	b.fixups[p.lo] = fixup{kind: fixAbs, to: fn}
+	return p.lo
 }
 
 // initTask makes a runtime.initTask that runs functions: its state, their
