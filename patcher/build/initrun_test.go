@@ -2,6 +2,7 @@ package build
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -158,5 +159,54 @@ func TestNewPackagesAreInitialisedByThePatch(t *testing.T) {
 		if !strings.HasSuffix(f.Source, "greet/greet.go:16") {
 			t.Errorf("%s is at %s", f.Symbol, f.Source)
 		}
+	}
+}
+
+func TestAnInitialValueThatWaitsForOthersIsNamed(t *testing.T) {
+	isolate(t)
+	b := buildServer(t)
+	path := filepath.Join(b.dir, "greet/greet.go")
+	edit(t, path, "// Greeting greets", "var asked = make(chan string)\n\nvar who = VALUE\n\n// Greeting greets")
+	edit(t, path, `name = "world"`, `name = who`)
+	source, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		value    string
+		severity finding.Severity // "" if nothing is said
+		words    string
+	}{
+		"for what it has not started": {`<-asked`, finding.Error, "the initial value of a new variable waits, in example.com/server/greet.darnInitVar0, and starts no goroutine: " +
+			"what it waits for may call what the patch replaces, and wait for the patch in turn: the program would hang"},
+		"for what it may have started": {`func() string { c := make(chan string); go func() { c <- "me" }(); return <-c }()`, finding.Warning,
+			"for other goroutines: the program hangs if one of them calls what the patch replaces and is not started by what waits"},
+		"for who receives":                   {`func() string { asked <- "me"; return "" }()`, finding.Warning, "waits, in example.com/server/greet."},
+		"for nobody, but it makes what does": {`func(c chan string) string { f = func() string { return <-c }; return "me" }(asked); var f func() string`, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile(path, []byte(strings.Replace(string(source), "VALUE", c.value, 1)), 0o666); err != nil {
+				t.Fatal(err)
+			}
+			r, err := Build(t.Context(), b.options(t))
+			var found []finding.Finding
+			if refusal := finding.As(err); refusal != nil {
+				found = refusal.Findings
+			} else if err != nil {
+				t.Fatal(err)
+			} else {
+				found = r.Findings
+			}
+			found = slices.DeleteFunc(found, func(f finding.Finding) bool { return f.Code != finding.InitChanged })
+			if c.severity == "" {
+				if len(found) > 0 {
+					t.Errorf("it finds %v", found)
+				}
+				return
+			}
+			if len(found) != 1 || found[0].Severity != c.severity || !strings.Contains(found[0].Message, c.words) || found[0].Source != path+":11" {
+				t.Errorf("it finds %v, want %s", found, c.words)
+			}
+		})
 	}
 }

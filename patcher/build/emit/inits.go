@@ -224,6 +224,9 @@ func (b *builder) runTasks(packages []string) error {
 	if err != nil {
 		return err
 	}
+	if err := b.checkWaits(packages, variables); err != nil {
+		return err
+	}
 	var addrs []uint64
 	for _, sym := range initTasks(b.new) {
 		s := &b.New.Symbols[sym]
