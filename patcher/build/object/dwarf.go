@@ -34,37 +34,10 @@ func (o *Object) debugInfo() (*debugInfo, error) {
 }
 
 func (o *Object) readDebug() (*debugInfo, error) {
-	f, err := elf.NewFile(o.file)
+	sections, err := o.DWARF(func(sym int) uint64 { return o.Symbols[sym].Offset },
+		"abbrev", "info", "str", "line_str", "str_offsets", "addr") // not where variables are
 	if err != nil {
 		return nil, err
-	}
-	wanted := []string{"abbrev", "info", "str", "line_str", "str_offsets", "addr"} // not where variables are
-	sections := map[string][]byte{}
-	for i, s := range f.Sections {
-		name, ok := strings.CutPrefix(s.Name, ".debug_")
-		if !ok || !slices.Contains(wanted, name) {
-			continue
-		}
-		data, err := s.Data()
-		if err != nil {
-			return nil, malformed("section %s: %v", s.Name, err)
-		}
-		for _, r := range f.Sections {
-			if r.Type == elf.SHT_RELA && int(r.Info) == i {
-				rela, err := r.Data()
-				if err != nil {
-					return nil, malformed("section %s: %v", r.Name, err)
-				}
-				if err := o.relocate(data, rela); err != nil {
-					return nil, err
-				}
-			}
-		}
-		sections[name] = data
-	}
-	if len(sections["info"]) == 0 {
-		return nil, finding.Refuse(finding.UnsupportedBuild, "the object has no debugging information (DWARF)",
-			"build without -ldflags=-w")
 	}
 	d, err := dwarf.New(sections["abbrev"], nil, nil, sections["info"], nil, nil, nil, sections["str"])
 	if err != nil {
@@ -84,15 +57,54 @@ func (o *Object) readDebug() (*debugInfo, error) {
 	return info, nil
 }
 
+// DWARF reads the sections of the names, without ".debug_", as far as there are
+// any, with symbols at the addresses that at gives: of a symbol that is not
+// loaded that must be its offset. An object without debugging information is
+// refused with unsupported-build.
+func (o *Object) DWARF(at func(sym int) uint64, names ...string) (map[string][]byte, error) {
+	f, err := elf.NewFile(o.file)
+	if err != nil {
+		return nil, err
+	}
+	sections := map[string][]byte{}
+	for i, s := range f.Sections {
+		name, ok := strings.CutPrefix(s.Name, ".debug_")
+		if !ok || !slices.Contains(names, name) {
+			continue
+		}
+		data, err := s.Data()
+		if err != nil {
+			return nil, malformed("section %s: %v", s.Name, err)
+		}
+		for _, r := range f.Sections {
+			if r.Type == elf.SHT_RELA && int(r.Info) == i {
+				rela, err := r.Data()
+				if err != nil {
+					return nil, malformed("section %s: %v", r.Name, err)
+				}
+				if err := o.relocate(data, rela, at); err != nil {
+					return nil, err
+				}
+			}
+		}
+		sections[name] = data
+	}
+	if len(sections["info"]) == 0 {
+		return nil, finding.Refuse(finding.UnsupportedBuild, "the object has no debugging information (DWARF)",
+			"build without -ldflags=-w")
+	}
+	return sections, nil
+}
+
 // relocate applies the relocations in rela to data.
-func (o *Object) relocate(data, rela []byte) error {
+func (o *Object) relocate(data, rela []byte, at func(sym int) uint64) error {
 	le := binary.LittleEndian
 	for ; len(rela) >= relaSize; rela = rela[relaSize:] {
 		off, info, addend := le.Uint64(rela), le.Uint64(rela[8:]), le.Uint64(rela[16:])
 		if info>>32 >= uint64(len(o.Symbols)) {
 			return malformed("DWARF relocation against symbol %d of %d", info>>32, len(o.Symbols))
 		}
-		value := o.Symbols[info>>32].Offset + addend
+		value := at(int(info>>32)) + addend
 		size := uint64(8)
 		if t := elf.R_X86_64(uint32(info)); t == elf.R_X86_64_32 {
 			size = 4
