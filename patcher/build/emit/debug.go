@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/darn-dev/darn/patcher/build/emit/debuginfo"
+	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/module"
 )
 
@@ -11,7 +12,18 @@ import (
 // about a patch, up to Go 1.24 and since.
 var debugSections = []string{"abbrev", "info", "line", "frame", "addr", "loc", "ranges", "loclists", "rnglists"}
 
-// writeDebug gives the module debugging information.
+// debug gives the module debugging information. A patch without is as good a
+// patch, so failing is no more than a finding.
+func (b *builder) debug() error {
+	if err := b.writeDebug(); err != nil {
+		b.findings = append(b.findings, finding.Finding{Code: finding.UnsupportedBuild, Severity: finding.Warning,
+			Message: "debuggers can't see into the patch: " + err.Error(),
+			Advice:  "load it nevertheless; report this with the version of the Go toolchain"})
+	}
+	return nil
+}
+
+// writeDebug follows what is owned through New's DWARF.
 func (b *builder) writeDebug() error {
 	from, err := b.New.DWARF(func(sym int) uint64 {
 		if addr := b.new.symbol(sym); addr != 0 {

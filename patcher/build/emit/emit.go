@@ -80,7 +80,7 @@ func Emit(in Input) (*module.Module, []finding.Finding, error) {
 	}
 	for _, stage := range []func() error{
 		b.check, b.roots, b.fillMethods, b.initialise,
-		b.layText, b.layData, b.layTables, b.finish, b.writeDebug,
+		b.layText, b.layData, b.layTables, b.debug, b.finish,
 	} {
 		if err := stage(); err != nil {
 			return nil, b.findings, err
