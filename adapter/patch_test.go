@@ -49,7 +49,7 @@ var theShop = sync.OnceValues(func() (*shop, error) {
 	s.more = filepath.Join(s.dir, "more.so")
 	for output, edit := range map[string][]string{
 		s.module: {"return n * price", "return n*price - 30", "m = max(m, v)", "m = min(m, v)", `return "waited"`, `return "waited anew"`},
-		s.more:   {"return n * price", "return n*price - 40"},
+		s.more:   {"return n * price", "return n*price - 40", `return "a " + t.label()`, `return "one " + t.label()`},
 	} {
 		if err := os.WriteFile(main, []byte(strings.NewReplacer(edit...).Replace(string(text))), 0o644); err != nil {
 			return nil, err
@@ -357,14 +357,25 @@ func TestAFunctionBreakpointInsideAJumpDoesNoHarm(t *testing.T) {
 	if len(r.Breakpoints) != 1 || !r.Breakpoints[0].Verified {
 		t.Fatalf("the breakpoint is %+v", r.Breakpoints)
 	}
-	see("3 a") // the old code, in which it would stop, does not run
+	stops := func(want string) {
+		t.Helper()
+		answer := make(chan string, 1)
+		go func() { answer <- get("/largest") }()
+		for range 2 { // numbers and strings
+			c.resume("continue", c.stoppedFor("function breakpoint").ThreadId)
+		}
+		if got := <-answer; got != want {
+			t.Fatalf("/largest answers %s, want %s", got, want)
+		}
+	}
+	stops("3 a") // in the new code: the old one does not run
 	set()
 	see("3 a")
 	c.patch("deactivate", id)
 	see("9 c")
 	set("main.largest")
 	c.patch("activate", id)
-	see("3 a")
+	stops("3 a")
 	set()
 	c.patch("deactivate", id)
 	see("9 c")

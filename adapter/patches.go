@@ -21,7 +21,8 @@ import (
 // patches answers Darn's own requests, each in a goroutine of its own: the
 // session goes on meanwhile. The engine runs one operation at a time.
 type patches struct {
-	p *proxy
+	p        *proxy
+	prepared bool // prepare has tried; guarded by p.mu
 
 	mu     sync.Mutex // guards what follows; held while the engine is opened
 	engine *patcher.Engine
@@ -86,6 +87,11 @@ func (s *patches) open(ctx context.Context) (*patcher.Engine, error) {
 		return nil, err
 	}
 	engine, err := patcher.Open(target)
+	if err == nil {
+		if err = engine.Watch(ctx, images{}); err != nil {
+			engine.Close()
+		}
+	}
 	if err != nil {
 		target.Close()
 		return nil, err
@@ -106,11 +112,13 @@ func (s *patches) noteOld(ctx context.Context, e *patcher.Engine) {
 const preparePatience = 10 * time.Second
 
 // prepare opens the engine on a target that was attached to while it is still
-// stopped, so that it need not be halted for it later. What can't be opened is
-// said when it's asked for.
+// stopped, so that it need not be halted for it later, and before breakpoints
+// are set, which may lie in a patch. What can't be opened is said when it's
+// asked for.
 func (s *patches) prepare() {
 	s.p.mu.Lock()
-	wanted := s.p.attached && s.p.phase == stopped
+	wanted := s.p.attached && s.p.phase == stopped && !s.prepared
+	s.prepared = s.prepared || wanted
 	s.p.mu.Unlock()
 	if wanted {
 		ctx, cancel := context.WithTimeout(context.Background(), preparePatience)

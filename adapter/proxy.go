@@ -148,7 +148,7 @@ func (p *proxy) fromClient(msg []byte) {
 		return
 	case h.Command == "setInstructionBreakpoints" && p.patches.guardEntries(h):
 		return
-	case h.Command == "configurationDone":
+	case h.Command == "configurationDone", h.Command == "setBreakpoints", h.Command == "setFunctionBreakpoints":
 		p.patches.prepare()
 	case h.Command == "restart":
 		p.patches.close()

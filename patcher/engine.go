@@ -41,6 +41,8 @@ type Engine struct {
 	arena  *arena.Arena     // nil while nothing is loaded
 	reg    *registry        // what the arena holds
 	waits  map[string]*wait // by patch: those that are pending
+	// debugger is told of modules that come and go; nil if nobody wants to know.
+	debugger Debugger
 }
 
 // Open makes an Engine for a process, which may be stopped or running; if

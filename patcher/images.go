@@ -1,13 +1,51 @@
 package patcher
 
-import "context"
+import (
+	"context"
+
+	"github.com/darn-dev/darn/patcher/process"
+)
 
 // Image is a loaded module as a debugger wants to know it.
 type Image struct {
-	Path   string // of the file that it was loaded from; see there whether it still is Module
+	Path   string // of the file that it was loaded from, which may be another by now
 	Module string // sha256 of that file as it was then, hex
 	Base   uint64 // what its addresses count from
 	Size   uint64 // bytes
+}
+
+// Debugger is told of modules while the target is halted. It must not use the
+// Engine.
+type Debugger interface {
+	// Loaded is called when a module is in the target. It may be called for one
+	// that was told of already.
+	Loaded(h *process.Halt, i Image)
+	// Unloading is called when a module is to be unloaded: no breakpoint of the
+	// debugger's may stay in it. Loaded follows if it stays, otherwise Unloaded.
+	Unloading(h *process.Halt, i Image)
+	// Unloaded is called when a module has left the target.
+	Unloaded(h *process.Halt, i Image)
+}
+
+// Watch has a debugger told of the modules that are loaded, and of those that
+// come and go from now on. If there are any, a running target is halted.
+// Refused with busy or target-exited.
+func (e *Engine) Watch(ctx context.Context, d Debugger) error {
+	end, err := e.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	e.debugger = d
+	if len(e.reg.Patches) == 0 {
+		return nil
+	}
+	return e.p.Halt(ctx, func(h *process.Halt) error {
+		for _, p := range e.reg.Patches {
+			d.Loaded(h, p.image())
+		}
+		return nil
+	})
 }
 
 // Images returns the modules that are loaded, in the order of their loading.
@@ -20,7 +58,11 @@ func (e *Engine) Images(ctx context.Context) ([]Image, error) {
 	defer end()
 	var images []Image
 	for _, p := range e.reg.Patches {
-		images = append(images, Image{Path: p.Path, Module: p.Module, Base: p.Base, Size: p.Size})
+		images = append(images, p.image())
 	}
 	return images, nil
+}
+
+func (p *patchRecord) image() Image {
+	return Image{Path: p.Path, Module: p.Module, Base: p.Base, Size: p.Size}
 }

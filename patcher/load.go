@@ -205,5 +205,11 @@ func (t *transition) place(h *process.Halt, p *patchRecord, image *link.Image, p
 		return err
 	}
 	h.ClearCaches()
-	return t.commit()
+	if err := t.commit(); err != nil {
+		return err
+	}
+	if e.debugger != nil {
+		e.debugger.Loaded(h, p.image())
+	}
+	return nil
 }

@@ -61,9 +61,19 @@ func (e *Engine) unload(ctx context.Context, p *patchRecord) error {
 		if retry, err = e.quiet(h); retry != nil || err != nil {
 			return retry, err
 		}
+		if e.debugger != nil {
+			e.debugger.Unloading(h, p.image())
+		}
 		t := e.transit(OpUnload, p.ID)
 		if retry, err = t.unload(h, p); retry != nil || err != nil {
 			err = t.rollback(err)
+		}
+		switch {
+		case e.debugger == nil:
+		case t.done:
+			e.debugger.Unloaded(h, p.image())
+		default:
+			e.debugger.Loaded(h, p.image())
 		}
 		if looks++; err == nil && retry != nil && looks == fewTries {
 			retry.Findings[0].Message += fmt.Sprintf(" (so it was at %d looks)", looks)

@@ -36,9 +36,27 @@ func keptModulePath(id string) string {
 // was built. It is "" if there is neither.
 func ModuleFile(path, id string) string {
 	for _, p := range []string{path, keptModulePath(id)} {
-		if m, err := module.Open(p); p != "" && err == nil && m.ID() == id {
+		if isModule(p, id) {
 			return p
 		}
 	}
 	return ""
+}
+
+// KeptModule is like ModuleFile, but prefers the copy, which stays what it is,
+// and makes it if need be.
+func KeptModule(path, id string) string {
+	kept := keptModulePath(id)
+	if kept != "" && !isModule(kept, id) && isModule(path, id) {
+		keepModule(path, id)
+	}
+	return ModuleFile(kept, id)
+}
+
+func isModule(path, id string) bool {
+	if path == "" {
+		return false
+	}
+	m, err := module.Open(path)
+	return err == nil && m.ID() == id
 }

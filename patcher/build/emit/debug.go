@@ -16,8 +16,12 @@ var debugSections = []string{"abbrev", "info", "line", "frame", "addr", "loc", "
 // patch, so failing is no more than a finding.
 func (b *builder) debug() error {
 	if err := b.writeDebug(); err != nil {
+		why := err.Error()
+		if r := finding.As(err); r != nil {
+			why = r.Findings[0].Message
+		}
 		b.findings = append(b.findings, finding.Finding{Code: finding.UnsupportedBuild, Severity: finding.Warning,
-			Message: "debuggers can't see into the patch: " + err.Error(),
+			Message: "debuggers can't see into the patch: " + why,
 			Advice:  "load it nevertheless; report this with the version of the Go toolchain"})
 	}
 	return nil
