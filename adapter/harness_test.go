@@ -158,8 +158,7 @@ func (c *child) wait(t testing.TB) int {
 func server(t testing.TB, mode string) (adapter *child, addr string, in io.Writer) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	// The race detector would wait a second at the end.
-	cmd.Env = append(os.Environ(), playAdapter+"="+mode, "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(os.Environ(), playAdapter+"="+mode)
 	return listening(t, cmd)
 }
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -65,9 +66,11 @@ func playTool(args []string) error {
 		}
 		args = append(args[:last:last], "-linkmode=external", "-extld="+self, args[last])
 	}
-	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	return cmd.Run()
+	tool, err := exec.LookPath(args[0]) // the C compiler comes by its name only
+	if err != nil {
+		return err
+	}
+	return syscall.Exec(tool, args, os.Environ())
 }
 
 // program is a main module in a folder.
