@@ -18,7 +18,8 @@ type debugInfo struct {
 	info []byte // .debug_info
 	data *dwarf.Data
 	// units are the compile units, in the order of their offsets.
-	units []unit
+	units    []unit
+	typedefs func() ([]typedef, error) // readTypedefs, done once
 
 	mu         sync.Mutex
 	names      map[dwarf.Offset]string // of types
@@ -54,6 +55,7 @@ func (o *Object) readDebug() (*debugInfo, error) {
 	if info.units, err = info.readUnits(); err != nil {
 		return nil, err
 	}
+	info.typedefs = sync.OnceValues(info.readTypedefs)
 	return info, nil
 }
 

@@ -269,20 +269,30 @@ type namedType struct {
 // namedTypes reads the definitions of the named types that want wants. Types
 // in functions are left out: their names are numbered by their order.
 func (d *debugInfo) namedTypes(want func(name string) bool) (map[string]namedType, error) {
+	typedefs, err := d.typedefs()
+	if err != nil {
+		return nil, err
+	}
 	types := map[string]namedType{}
-	err := d.typedefs(func(name string, e *dwarf.Entry) (err error) {
-		if !strings.Contains(name, "·") && want(name) {
-			if types[name], err = d.definition(e.Val(dwarf.AttrType)); err != nil {
-				return fmt.Errorf("DWARF of type %s: %w", name, err)
+	for _, t := range typedefs {
+		if !strings.Contains(t.name, "·") && want(t.name) {
+			if types[t.name], err = d.definition(t.definition); err != nil {
+				return nil, fmt.Errorf("DWARF of type %s: %w", t.name, err)
 			}
 		}
-		return nil
-	})
-	return types, err
+	}
+	return types, nil
 }
 
-// typedefs visits the entries that name types: all are in one unit.
-func (d *debugInfo) typedefs(visit func(name string, e *dwarf.Entry) error) error {
+// typedef is an entry that names a type.
+type typedef struct {
+	name       string
+	definition any // the entry's dwarf.AttrType
+}
+
+// readTypedefs lists the entries that name types: all are in one unit, the
+// largest by far.
+func (d *debugInfo) readTypedefs() (typedefs []typedef, err error) {
 	for _, u := range d.units {
 		if u.pkg != "runtime" {
 			continue
@@ -290,27 +300,25 @@ func (d *debugInfo) typedefs(visit func(name string, e *dwarf.Entry) error) erro
 		r := d.data.Reader()
 		r.Seek(u.start)
 		if _, err := r.Next(); err != nil {
-			return err
+			return nil, err
 		}
 		for {
 			e, err := r.Next()
 			if err != nil {
-				return err
+				return nil, err
 			}
 			if e == nil || e.Offset >= u.end {
 				break
 			}
 			if name, ok := e.Val(dwarf.AttrName).(string); ok && e.Tag == dwarf.TagTypedef && e.Val(attrGoRuntimeType) == nil {
-				if err := visit(name, e); err != nil {
-					return err
-				}
+				typedefs = append(typedefs, typedef{name, e.Val(dwarf.AttrType)})
 			}
 			if e.Children {
 				r.SkipChildren()
 			}
 		}
 	}
-	return nil
+	return typedefs, nil
 }
 
 // local is a type declared in a function.
@@ -326,14 +334,11 @@ func (d *debugInfo) locals() map[string]*local {
 		return d.localTypes
 	}
 	d.localTypes = map[string]*local{}
-	err := d.typedefs(func(name string, e *dwarf.Entry) error {
-		if strings.Contains(name, "·") {
-			d.localTypes[name] = &local{definition: e.Val(dwarf.AttrType)}
+	typedefs, _ := d.typedefs() // else their numbers tell them apart
+	for _, t := range typedefs {
+		if strings.Contains(t.name, "·") {
+			d.localTypes[t.name] = &local{definition: t.definition}
 		}
-		return nil
-	})
-	if err != nil {
-		d.localTypes = map[string]*local{} // their numbers tell them apart, then
 	}
 	return d.localTypes
 }
