@@ -158,10 +158,23 @@ func (a *attempt) build(t *testing.T, b *program) (module string) {
 	defer command(t, b.source, "git", "apply", "--reverse", diff)
 	module = filepath.Join(scratch, a.name+".so")
 	start := time.Now()
-	result, err := build.Build(t.Context(), build.Options{Package: b.pkg, Dir: b.source, Base: b.base, Target: b.exe, Output: module})
+	darn := exec.CommandContext(t.Context(), darnCommand(t), "build", "--json", "--target", b.exe, "--base", b.base, "-o", module, b.pkg)
+	darn.Dir = b.source
+	out, err := darn.Output()
 	t.Logf("built in %s", time.Since(start))
-	if err != nil {
-		a.refuse(t, err)
+	var result struct {
+		build.Result
+		Error string // if it is refused, and then Findings says why
+	}
+	if jerr := json.Unmarshal(out, &result); jerr != nil {
+		t.Fatal(errors.Join(err, jerr))
+	}
+	switch {
+	case err == nil:
+	case len(result.Findings) == 0:
+		t.Fatal(result.Error)
+	default:
+		a.refuse(t, &finding.Refusal{Findings: result.Findings})
 		return ""
 	}
 	for _, f := range result.Functions {

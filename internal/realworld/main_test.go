@@ -8,8 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-
-	"github.com/darn-dev/darn/patcher/build"
 )
 
 // scratch is a folder for all tests of the package: programs that several of
@@ -17,7 +15,6 @@ import (
 var scratch string
 
 func TestMain(m *testing.M) {
-	build.ToolMain()
 	os.Exit(func() int {
 		var err error
 		if scratch, err = os.MkdirTemp("", "darn-realworld-"); err != nil {
