@@ -96,10 +96,9 @@ func (c *comparer) inlinedIn(pkg string, f source.Function) []string {
 		if strings.Contains(name, ".darnInit") {
 			return
 		}
-		edit := c.sourceOf(PackageOf(name))
 		debug := c.debug[1].function(name)
 		if debug != nil && slices.ContainsFunc(debug.inlined, func(in string) bool { return PackageOf(in) == pkg && SourceName(in) == f.Name }) ||
-			edit != nil && (PackageOf(name) == pkg || ast.IsExported(word(f))) && edit.Mentions(SourceName(name), word(f)) {
+			(PackageOf(name) == pkg || ast.IsExported(word(f))) && c.mentions(name, word(f)) {
 			callers = append(callers, name)
 		}
 	}
@@ -111,6 +110,13 @@ func (c *comparer) inlinedIn(pkg string, f source.Function) []string {
 	}
 	slices.Sort(callers)
 	return slices.Compact(callers)
+}
+
+// mentions tells whether the source of a function has a word. The source of its
+// package is read for this.
+func (c *comparer) mentions(name, word string) bool {
+	edit := c.sourceOf(PackageOf(name))
+	return edit != nil && edit.Mentions(SourceName(name), word)
 }
 
 // word is the name of a function or method alone.
