@@ -67,18 +67,16 @@ func (s *patches) allModules(ctx context.Context) ([]loadedModule, error) {
 	}
 	program, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 	all := []loadedModule{}
-	known := map[string]int{}
+	known := map[string]bool{}
 	for _, m := range mappings {
 		if !strings.HasPrefix(m.Path, "/") || strings.HasPrefix(m.Path, "/memfd:") || strings.HasPrefix(m.Path, "/dev/") {
 			continue
 		}
-		i, ok := known[m.Path]
-		if !ok && !strings.Contains(m.Perms, "x") && m.Offset != 0 {
+		if !known[m.Path] && !strings.Contains(m.Perms, "x") && m.Offset != 0 {
 			continue
 		}
-		if !ok {
-			i = len(all)
-			known[m.Path] = i
+		if !known[m.Path] {
+			known[m.Path] = true
 			all = append(all, loadedModule{Module: dap.Module{
 				Id: m.Path, Name: filepath.Base(m.Path), Path: m.Path,
 				IsUserCode: m.Path == program, AddressRange: fmt.Sprintf("%#x", m.Start),
