@@ -34,7 +34,6 @@ func (images) Loaded(h *process.Halt, i patcher.Image) {
 	noDownloads(bi)
 	if err == nil {
 		h.ClearCaches()
-		addBreakpoints(h.Group(), i)
 	}
 }
 
@@ -56,46 +55,4 @@ func (images) Unloading(h *process.Halt, i patcher.Image) {
 func (images) Unloaded(h *process.Halt, i patcher.Image) {
 	forgetImage(h.Target().BinInfo(), i.Base, i.Size)
 	h.ClearCaches()
-}
-
-// addBreakpoints gives the breakpoints that lie on lines or functions which a
-// module has too a place in it. Those that are set stay as they are: a thread
-// may be stopped at one.
-func addBreakpoints(group *proc.TargetGroup, i patcher.Image) {
-	target := group.Selected
-	for _, bp := range group.LogicalBreakpoints {
-		if bp.LogicalID <= 0 || !bp.Enabled() {
-			continue
-		}
-		for _, addr := range places(target, bp) {
-			if addr < i.Base || addr-i.Base >= i.Size {
-				continue
-			}
-			// What can't be set is missed in the new code only.
-			_, err := target.SetBreakpoint(bp.LogicalID, addr, proc.UserBreakpoint, nil)
-			if err == nil && len(bp.Set.PidAddrs) > 0 {
-				// So that it comes back when it is disabled and enabled.
-				bp.Set.PidAddrs = append(bp.Set.PidAddrs, proc.PidAddr{Pid: target.Pid(), Addr: addr})
-			}
-		}
-	}
-}
-
-// places returns where a breakpoint belongs by the line or function that it was
-// set on.
-func places(target *proc.Target, bp *proc.LogicalBreakpoint) (addrs []uint64) {
-	switch {
-	case bp.Set.File != "":
-		addrs, _ = proc.FindFileLocation(target, bp.Set.File, bp.Set.Line)
-	case bp.Set.FunctionName != "":
-		addrs, _ = proc.FindFunctionLocation(target, bp.Set.FunctionName, bp.Set.Line)
-	case bp.Set.Expr != nil:
-		addrs = bp.Set.Expr(target)
-	case strings.HasPrefix(bp.Name, functionBreakpoint) && len(bp.Set.PidAddrs) > 0:
-		// The session has looked the function up.
-		if fn := target.BinInfo().PCToFunc(bp.Set.PidAddrs[0].Addr); fn != nil {
-			addrs, _ = proc.FindFunctionLocation(target, fn.Name, 0)
-		}
-	}
-	return addrs
 }

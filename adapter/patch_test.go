@@ -68,14 +68,21 @@ func openShop(t testing.TB) (*shop, *child, func(path string) string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	target := start(t, exec.Command(s.exe))
+	target, get := startShop(t, s.exe)
+	return s, target, get
+}
+
+// startShop starts a shop and returns how to ask it.
+func startShop(t testing.TB, exe string) (*child, func(path string) string) {
+	t.Helper()
+	target := start(t, exec.Command(exe))
 	var addr string
 	eventually(t, "the shop's address", func() bool {
 		_, rest, ok := strings.Cut(target.out.String(), "addr ")
 		addr, _, _ = strings.Cut(rest, "\n")
 		return ok && addr != ""
 	})
-	return s, target, func(path string) string {
+	return target, func(path string) string {
 		r, err := http.Get("http://" + addr + path)
 		if err != nil {
 			t.Error(err)

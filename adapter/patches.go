@@ -28,8 +28,11 @@ type patches struct {
 	engine *patcher.Engine
 	target *process.Process
 
-	// old is the code that no new call runs, as of the last change.
-	old atomic.Pointer[patcher.OldCode]
+	// What the last change has left: the code that no new call runs, and the
+	// modules that are loaded.
+	old   atomic.Pointer[patcher.OldCode]
+	edits atomic.Pointer[edits]
+	told  told
 
 	running sync.WaitGroup  // operations
 	ctxMu   sync.Mutex      // guards what follows; held while they are ended
@@ -58,6 +61,7 @@ func (s *patches) close() {
 		s.target.Close()
 		s.engine, s.target = nil, nil
 		s.old.Store(nil)
+		s.edits.Store(nil)
 	}
 }
 
@@ -97,15 +101,27 @@ func (s *patches) open(ctx context.Context) (*patcher.Engine, error) {
 		return nil, err
 	}
 	s.engine, s.target = engine, target
-	s.noteOld(ctx, engine)
+	s.note(ctx, engine)
 	return engine, nil
 }
 
-// noteOld keeps in mind which code is old from now on.
-func (s *patches) noteOld(ctx context.Context, e *patcher.Engine) {
+// note keeps in mind which code is old and which modules are loaded from now on.
+func (s *patches) note(ctx context.Context, e *patcher.Engine) {
 	if old, err := e.OldCode(ctx); err == nil {
 		s.old.Store(old)
 	}
+	if images, err := e.Images(ctx); err == nil {
+		now := s.files().with(images)
+		s.edits.Store(&now)
+	}
+}
+
+// files returns the modules that are loaded, as of the last change.
+func (s *patches) files() edits {
+	if e := s.edits.Load(); e != nil {
+		return *e
+	}
+	return nil
 }
 
 // preparePatience is for how long prepare may keep an attached target stopped.
@@ -258,7 +274,10 @@ func (s *patches) answer(ctx context.Context, command string, raw json.RawMessag
 
 // changed tells the client what an operation has changed.
 func (s *patches) changed(ctx context.Context, e *patcher.Engine, reason string, p *patcher.Patch, receipt *patcher.Receipt) {
-	s.noteOld(context.WithoutCancel(ctx), e)
+	s.note(context.WithoutCancel(ctx), e)
+	for _, b := range s.follow(context.WithoutCancel(ctx)) {
+		s.p.event("breakpoint", dap.BreakpointEventBody{Reason: "changed", Breakpoint: b})
+	}
 	s.tell(reason, p, receipt)
 	s.p.mu.Lock()
 	redraw := s.p.hearsInvalidated && s.p.phase == stopped && (reason == "activated" || reason == "deactivated")

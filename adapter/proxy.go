@@ -157,6 +157,9 @@ func (p *proxy) fromClient(msg []byte) {
 	case h.Command == "pause":
 		p.clearDownloads()
 	}
+	if h.Command == "setBreakpoints" {
+		msg = p.patches.renumber(h, msg)
+	}
 	stepGoesOn := h.Command == "continue" && p.stepGoesOn()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -204,7 +207,13 @@ func (p *proxy) fromSession(msg []byte) {
 		case h.Command == "initialize" && h.Success:
 			msg = edit(msg, "body", addCapabilities)
 		case h.Command == "stackTrace" && h.Success:
-			msg = edit(msg, "body", p.patches.markOld)
+			msg = edit(msg, "body", p.patches.showFrames)
+		case h.Success && (h.Command == "setBreakpoints" || h.Command == "setFunctionBreakpoints"):
+			if len(p.patches.files()) > 0 {
+				p.patches.set(&h, msg)
+				return
+			}
+			p.patches.told.hear(h.Body)
 		}
 		p.pass(msg)
 	case h.Event == "stopped":

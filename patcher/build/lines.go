@@ -13,7 +13,7 @@ import (
 )
 
 // changedSources describes the files of the program that the edit changed; what
-// is wholly new has no lines from before, what is gone is not there.
+// is wholly new has no lines from before, and what is gone is not there.
 func (s *sources) changedSources() []module.Source {
 	names := make(map[string]string, len(s.paths))
 	for name, path := range s.paths {
@@ -36,7 +36,7 @@ func (s *sources) changedSources() []module.Source {
 				continue
 			}
 			sum := sha256.Sum256(is)
-			f := module.Source{Path: path, SHA256: hex.EncodeToString(sum[:]), Same: sameLines(string(was), string(is))}
+			f := module.Source{Path: path, SHA256: hex.EncodeToString(sum[:]), Lines: pairLines(string(was), string(is))}
 			if s.trimmed {
 				f.Path = names[path]
 			}
@@ -47,27 +47,45 @@ func (s *sources) changedSources() []module.Source {
 	return files
 }
 
-// sameLines returns the lines that two texts have in common.
-func sameLines(was, is string) (same []module.Same) {
+// pairLines returns which lines of two texts are each other's: those that they
+// have in common, and where some were replaced, as many as there are on both
+// sides.
+func pairLines(was, is string) (runs []module.Run) {
 	d := diffmatchpatch.New()
 	d.DiffTimeout = 0 // or what it finds depends on how fast the machine is
 	old, now, all := d.DiffLinesToChars(was, is)
-	oldLine, newLine := 1, 1
+	oldLine, newLine, gone, come := 1, 1, 0, 0
+	pair := func(n int) {
+		switch last := len(runs) - 1; {
+		case n == 0:
+			return
+		case last >= 0 && runs[last].Old+runs[last].N == oldLine && runs[last].New+runs[last].N == newLine:
+			runs[last].N += n
+		default:
+			runs = append(runs, module.Run{Old: oldLine, New: newLine, N: n})
+		}
+		oldLine, newLine = oldLine+n, newLine+n
+	}
+	replaced := func() {
+		n := min(gone, come)
+		pair(n)
+		oldLine, newLine, gone, come = oldLine+gone-n, newLine+come-n, 0, 0
+	}
 	for _, piece := range d.DiffCharsToLines(d.DiffMain(old, now, false), all) {
 		n := strings.Count(piece.Text, "\n")
 		if piece.Text != "" && !strings.HasSuffix(piece.Text, "\n") {
 			n++ // the last line
 		}
-		switch {
-		case n == 0:
-		case piece.Type == diffmatchpatch.DiffEqual:
-			same = append(same, module.Same{Old: oldLine, New: newLine, Lines: n})
-			oldLine, newLine = oldLine+n, newLine+n
-		case piece.Type == diffmatchpatch.DiffDelete:
-			oldLine += n
-		default:
-			newLine += n
+		switch piece.Type {
+		case diffmatchpatch.DiffEqual:
+			replaced()
+			pair(n)
+		case diffmatchpatch.DiffDelete:
+			gone += n
+		case diffmatchpatch.DiffInsert:
+			come += n
 		}
 	}
-	return same
+	replaced()
+	return runs
 }

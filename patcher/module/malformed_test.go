@@ -72,7 +72,7 @@ func TestModulesThatBreakARuleAreRefused(t *testing.T) {
 		"thread-local relocation of a func":  {func(m *Module) { m.Relocs[1].Symbol = 7 }, `R_X86_64_TPOFF32 does not fit symbol "main.other" of type STT_FUNC`},
 		"plain relocation of a thread-local": {func(m *Module) { m.Relocs[0].Symbol = 8 }, `R_X86_64_PC32 does not fit symbol "runtime.tlsg" of type STT_TLS`},
 		"debug section twice":                {func(m *Module) { m.Debug = []Section{{Name: ".debug_line"}, {Name: ".debug_line"}} }, `the section ".debug_line" is there twice`},
-		"lines of a file out of order":       {func(m *Module) { m.Manifest.Sources = []Source{{Path: "a.go", Same: []Same{{1, 1, 2}, {2, 9, 1}}}} }, `the lines of the changed file "a.go" are out of order`},
+		"lines of a file out of order":       {func(m *Module) { m.Manifest.Sources = []Source{{Path: "a.go", Lines: []Run{{1, 1, 2}, {2, 9, 1}}}} }, `the lines of the changed file "a.go" are out of order`},
 		"changed file without a name":        {func(m *Module) { m.Manifest.Sources = []Source{{}} }, `the lines of the changed file "" are out of order`},
 		"later format":                       {func(m *Module) { m.Manifest.Format = 2 }, "the manifest has format 2"},
 		"module without name":                {func(m *Module) { m.Manifest.Name = "" }, "gives the module no name"},

@@ -5,27 +5,28 @@ import (
 	"slices"
 )
 
-// Source is a file of source that the edit changed, with what it left as it
-// was: by that a debugger tells where a line of the file stands in code that was
-// compiled before.
+// Source is a file of source that the edit changed, with which lines of the old
+// and the new text are each other's: by that a debugger tells where a line of the
+// file stands in code that was compiled before.
 type Source struct {
-	Path   string `json:"path"`           // as the compiler names it, and so the debugging information
-	SHA256 string `json:"sha256"`         // of the new text, hex
-	Same   []Same `json:"same,omitempty"` // in order, not overlapping
+	Path   string `json:"path"`            // as the compiler names it, and so the debugging information
+	SHA256 string `json:"sha256"`          // of the new text, hex
+	Lines  []Run  `json:"lines,omitempty"` // in order, not overlapping
 }
 
-// Same are lines that the old and the new text of a file have in common.
-type Same struct {
-	Old   int `json:"old"` // the number of the first in the old text, from 1
-	New   int `json:"new"` // and in the new one
-	Lines int `json:"n"`   // how many
+// Run is a run of lines of the old text that are the same in the new one, or in
+// whose place others came there.
+type Run struct {
+	Old int `json:"old"` // the number of the first in the old text, from 1
+	New int `json:"new"` // and in the new one
+	N   int `json:"n"`   // how many
 }
 
 // OldLine returns the number that a line of the new text had in the old one; ok
-// is false for a line that is new or changed.
+// is false for a line that is new.
 func (s *Source) OldLine(line int) (old int, ok bool) {
-	i, ok := slices.BinarySearchFunc(s.Same, line, func(x Same, line int) int {
-		if line >= x.New && line < x.New+x.Lines {
+	i, ok := slices.BinarySearchFunc(s.Lines, line, func(x Run, line int) int {
+		if line >= x.New && line < x.New+x.N {
 			return 0
 		}
 		return cmp.Compare(x.New, line)
@@ -33,14 +34,14 @@ func (s *Source) OldLine(line int) (old int, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	return line - s.Same[i].New + s.Same[i].Old, true
+	return line - s.Lines[i].New + s.Lines[i].Old, true
 }
 
 // NewLine returns the number that a line of the old text has in the new one; ok
-// is false for a line that is gone or changed.
+// is false for a line that is gone.
 func (s *Source) NewLine(line int) (now int, ok bool) {
-	i, ok := slices.BinarySearchFunc(s.Same, line, func(x Same, line int) int {
-		if line >= x.Old && line < x.Old+x.Lines {
+	i, ok := slices.BinarySearchFunc(s.Lines, line, func(x Run, line int) int {
+		if line >= x.Old && line < x.Old+x.N {
 			return 0
 		}
 		return cmp.Compare(x.Old, line)
@@ -48,18 +49,18 @@ func (s *Source) NewLine(line int) (now int, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	return line - s.Same[i].Old + s.Same[i].New, true
+	return line - s.Lines[i].Old + s.Lines[i].New, true
 }
 
-// ordered tells whether Same is as it must be.
+// ordered tells whether Lines is as it must be.
 func (s *Source) ordered() bool {
 	const most = 1 << 30 // lines
 	old, now := 1, 1
-	for _, x := range s.Same {
-		if x.Lines < 1 || x.Lines > most || x.Old < old || x.New < now || x.Old > most || x.New > most {
+	for _, x := range s.Lines {
+		if x.N < 1 || x.N > most || x.Old < old || x.New < now || x.Old > most || x.New > most {
 			return false
 		}
-		old, now = x.Old+x.Lines, x.New+x.Lines
+		old, now = x.Old+x.N, x.New+x.N
 	}
 	return true
 }

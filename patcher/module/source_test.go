@@ -3,7 +3,7 @@ package module
 import "testing"
 
 func TestLinesAreFoundInTheOtherText(t *testing.T) {
-	s := &Source{Same: []Same{{Old: 1, New: 1, Lines: 3}, {Old: 5, New: 7, Lines: 2}, {Old: 7, New: 20, Lines: 1}}}
+	s := &Source{Lines: []Run{{Old: 1, New: 1, N: 3}, {Old: 5, New: 7, N: 2}, {Old: 7, New: 20, N: 1}}}
 	for now, old := range map[int]int{0: 0, 1: 1, 3: 3, 4: 0, 6: 0, 7: 5, 8: 6, 9: 0, 19: 0, 20: 7, 21: 0} {
 		if got, ok := s.OldLine(now); got != old || ok != (old != 0) {
 			t.Errorf("line %d was %d (%t), want %d", now, got, ok, old)

@@ -1,0 +1,316 @@
+package adapter
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-delve/delve/pkg/proc"
+	"github.com/google/go-dap"
+
+	"github.com/darn-dev/darn/patcher"
+)
+
+// A breakpoint on a line or a function sits in the code that new calls run. The
+// session sets it wherever the line or the function is, in the program and in
+// every module, and by one numbering of the lines; from there it is moved, here,
+// after whatever may change where it belongs.
+
+// lineMark is added to the column of a breakpoint whose line the session is told
+// in another numbering than the client's: the client's line and it make up the
+// column, by which the session only tells breakpoints apart.
+const lineMark = 1 << 24
+
+// followPatience is for how long the answer to a request for breakpoints waits
+// until they are where they belong.
+const followPatience = 10 * time.Second
+
+// follow moves the client's breakpoints to where they belong now, and returns
+// those that moved. The target is halted if there are any; what can't be moved
+// now is moved the next time.
+func (s *patches) follow(ctx context.Context) (moved []dap.Breakpoint) {
+	if s.told.none() {
+		return nil
+	}
+	stop, err := s.p.Halt(ctx)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = stop.Release() }() // the next halt says what is wrong
+	old, files := s.old.Load(), s.files()
+	for _, bp := range stop.Group.LogicalBreakpoints {
+		if bp.LogicalID <= 0 || !bp.Enabled() {
+			continue
+		}
+		b := placed{bp: bp, target: stop.Group.Selected, old: old, files: files}
+		if !b.find() {
+			continue
+		}
+		changed := b.move()
+		now := b.report()
+		if news := s.told.tell(now); news || changed {
+			moved = append(moved, now)
+		}
+	}
+	slices.SortFunc(moved, func(a, b dap.Breakpoint) int { return a.Id - b.Id })
+	return moved
+}
+
+// set passes the answer to a request for breakpoints to the client when they are
+// where they belong.
+func (s *patches) set(h *header, msg []byte) {
+	s.told.hear(h.Body)
+	done := make(chan struct{})
+	go s.start(func(ctx context.Context) { // it may have to wait for p.mu
+		defer close(done)
+		s.follow(ctx)
+	})
+	s.p.client.put(func() []byte {
+		select {
+		case <-done:
+		case <-time.After(followPatience):
+		}
+		return edit(msg, "body", func(body []byte) []byte { return s.told.answer(h, body) })
+	})
+}
+
+// told is what the client was told of its breakpoints.
+type told struct {
+	mu   sync.Mutex
+	last map[int]dap.Breakpoint // by id; nil while it has set none
+	// asked are the lines of requests that are under way, as the client gave
+	// them, by sequence number.
+	asked map[int][]int
+}
+
+// hear notes the body of the session's answer to a request for breakpoints.
+func (t *told) hear(body []byte) {
+	var b dap.SetBreakpointsResponseBody
+	_ = json.Unmarshal(body, &b)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.last == nil {
+		t.last = make(map[int]dap.Breakpoint)
+	}
+	for _, b := range b.Breakpoints {
+		if b.Id > 0 {
+			t.last[b.Id] = b
+		}
+	}
+}
+
+func (t *told) none() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.last == nil
+}
+
+// tell notes what the client is told; it returns whether that is new to it.
+func (t *told) tell(b dap.Breakpoint) (news bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	was := t.last[b.Id]
+	t.last[b.Id] = b
+	return was.Verified != b.Verified || was.Line != b.Line && b.Line != 0
+}
+
+// answer gives the body of the answer to a request for breakpoints what is known
+// of them, and the client's lines.
+func (t *told) answer(h *header, body []byte) []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	lines := t.asked[h.RequestSeq]
+	delete(t.asked, h.RequestSeq)
+	return edit(body, "breakpoints", func(list []byte) []byte {
+		var breakpoints []dap.Breakpoint
+		if json.Unmarshal(list, &breakpoints) != nil {
+			return list
+		}
+		for i := range breakpoints {
+			b := &breakpoints[i]
+			if i < len(lines) {
+				b.Line = lines[i]
+			}
+			if known, ok := t.last[b.Id]; ok {
+				b.Verified, b.Message, b.InstructionReference = known.Verified, known.Message, known.InstructionReference
+				b.Line = cmp.Or(known.Line, b.Line)
+			}
+		}
+		return marshal(breakpoints)
+	})
+}
+
+// renumber gives the session a request for breakpoints on the lines of a file by
+// the numbering of the program, as far as it has the lines.
+func (s *patches) renumber(h *header, msg []byte) []byte {
+	var a dap.SetBreakpointsArguments
+	if json.Unmarshal(h.Arguments, &a) != nil || len(a.Breakpoints) == 0 {
+		return msg
+	}
+	file, ok := s.files().shows(a.Source.Path)
+	if !ok {
+		return msg
+	}
+	var lines []int
+	for i := range a.Breakpoints {
+		b := &a.Breakpoints[i]
+		lines = append(lines, b.Line)
+		b.Column = lineMark + b.Line
+		if line, ok := file.inCode(nil, b.Line); ok {
+			b.Line = line
+		}
+	}
+	a.Lines = nil // of old clients
+	s.told.mu.Lock()
+	defer s.told.mu.Unlock()
+	if s.told.asked == nil {
+		s.told.asked = make(map[int][]int)
+	}
+	s.told.asked[h.Seq] = lines
+	return edit(msg, "arguments", func([]byte) []byte { return marshal(a) })
+}
+
+// placed is a breakpoint of the client's and where it belongs.
+type placed struct {
+	bp     *proc.LogicalBreakpoint
+	target *proc.Target
+	old    *patcher.OldCode
+	files  edits
+
+	path  string // the client's, of a breakpoint on a line
+	line  int    // as the client sees it
+	addrs []uint64
+	stale bool // its line is in old code only
+}
+
+// find finds out where the breakpoint belongs; it returns false if that does not
+// depend on patches.
+func (b *placed) find() bool {
+	var all []uint64
+	var column int
+	if n, _ := fmt.Sscanf(b.bp.Name, "sourceBp Path=%q  Line=%d Column=%d", &b.path, &b.line, &column); n == 3 {
+		if column >= lineMark {
+			b.line = column - lineMark
+		}
+		all = b.onLine()
+	} else if strings.HasPrefix(b.bp.Name, functionBreakpoint) && len(b.bp.Set.PidAddrs) > 0 {
+		// The session has looked the functions up.
+		names := map[string]bool{}
+		for _, at := range b.bp.Set.PidAddrs {
+			if fn := b.target.BinInfo().PCToFunc(at.Addr); fn != nil && !names[fn.Name] {
+				names[fn.Name] = true
+				addrs, _ := proc.FindFunctionLocation(b.target, fn.Name, 0)
+				all = append(all, addrs...)
+			}
+		}
+	} else {
+		return false
+	}
+	for _, addr := range all {
+		name := ""
+		if fn := b.target.BinInfo().PCToFunc(addr); fn != nil {
+			name = fn.Name
+		}
+		// The very entry isn't old code, but what is to stop there has to stop in
+		// what the jump there leads to.
+		if b.old.Holds(addr, name) || b.old.Holds(addr+1, name) {
+			b.stale = true
+		} else if !slices.Contains(b.addrs, addr) {
+			b.addrs = append(b.addrs, addr)
+		}
+	}
+	slices.Sort(b.addrs)
+	return true
+}
+
+// onLine returns where the line is in the program and in each module.
+func (b *placed) onLine() (addrs []uint64) {
+	file := b.bp.Set.File
+	look := func(e *edited, line int) {
+		all, _ := proc.FindFileLocation(b.target, file, line)
+		for _, addr := range all {
+			if b.files.at(addr) == e {
+				addrs = append(addrs, addr)
+			}
+		}
+	}
+	s, known := b.files.shows(b.path)
+	if !known {
+		s = shown{file: file}
+	}
+	if line, ok := s.inCode(nil, b.line); ok {
+		look(nil, line)
+	}
+	for i := range b.files {
+		e := &b.files[i]
+		if line, ok := s.inCode(e, b.line); ok {
+			look(e, line)
+		}
+	}
+	return addrs
+}
+
+// move sets the breakpoint where it belongs, and nowhere else. It returns
+// whether anything changed.
+func (b *placed) move() (changed bool) {
+	var now []uint64
+	for addr, bp := range b.target.Breakpoints().M {
+		if bp.Logical == b.bp {
+			now = append(now, addr)
+		}
+	}
+	for _, addr := range now {
+		if !slices.Contains(b.addrs, addr) {
+			changed = b.target.ClearBreakpoint(addr) == nil || changed
+		}
+	}
+	set := b.addrs[:0:0]
+	for _, addr := range b.addrs {
+		if !slices.Contains(now, addr) {
+			if _, err := b.target.SetBreakpoint(b.bp.LogicalID, addr, proc.UserBreakpoint, nil); err != nil {
+				continue // another one of the client's is there
+			}
+			changed = true
+		}
+		set = append(set, addr)
+	}
+	b.addrs = set
+	return changed
+}
+
+// report describes the breakpoint to the client.
+func (b *placed) report() dap.Breakpoint {
+	d := dap.Breakpoint{Id: b.bp.LogicalID, Verified: len(b.addrs) > 0}
+	if b.path != "" {
+		d.Source = &dap.Source{Name: filepath.Base(b.path), Path: b.path}
+		d.Line = b.line
+	}
+	if !d.Verified {
+		d.Message = "no code that runs now is on this line"
+		if b.stale {
+			d.Message = "only code that is not active is on this line"
+		}
+		return d
+	}
+	d.InstructionReference = fmt.Sprintf("%#x", b.addrs[0])
+	if b.path == "" {
+		return d
+	}
+	file, line, _ := b.target.BinInfo().PCToLine(b.addrs[0])
+	if s, ok := b.files.shows(b.path); ok && file == b.bp.Set.File {
+		line, ok = s.onScreen(b.files.at(b.addrs[0]), line)
+		if !ok {
+			return d
+		}
+	}
+	if file == b.bp.Set.File {
+		d.Line = line
+	}
+	return d
+}
