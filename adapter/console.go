@@ -54,10 +54,11 @@ func consoleHelp() string {
 var consoleCommand = regexp.MustCompile(`^\s*darn\s+([a-z]+)(?:\s+(.*?))?\s*$`)
 
 // console handles a command for Darn that was typed into the debug console. It
-// returns false if the request is none.
+// returns false if the request is none. A client that names no context, such as
+// Helix, has no other place for commands; in watches and hovers there are none.
 func (s *patches) console(h *header) bool {
 	var a dap.EvaluateArguments
-	if json.Unmarshal(h.Arguments, &a) != nil || a.Context != "repl" {
+	if json.Unmarshal(h.Arguments, &a) != nil || a.Context != "repl" && a.Context != "" {
 		return false
 	}
 	m := consoleCommand.FindStringSubmatch(a.Expression)

@@ -163,6 +163,29 @@ func TestPatchWhileTheTargetRuns(t *testing.T) {
 	}
 }
 
+// TestThePatchEventIsForClientsThatKnowDarn works in the debug console first,
+// as one that doesn't would.
+func TestThePatchEventIsForClientsThatKnowDarn(t *testing.T) {
+	s, target, _ := openShop(t)
+	c, _ := session(t)
+	c.attach(target.Process.Pid)
+	c.configured()
+	loaded := c.evaluate("darn load " + s.module)
+	c.event("module", nil) // comes after what is said to those that know
+	if slices.Contains(c.Pending(), "darn/patch") {
+		t.Error("an event that is not in the protocol was sent to a client that may not know it")
+	}
+	c.call("darn/list", nil, nil)
+	id, _, _ := strings.Cut(loaded, " ")
+	c.evaluate("darn activate " + id)
+	var e struct{ Reason string }
+	c.event("darn/patch", &e)
+	if e.Reason != "activated" {
+		t.Errorf("an event darn/patch says %q", e.Reason)
+	}
+	c.disconnect(false)
+}
+
 func TestPatchBeforeConfigurationDone(t *testing.T) {
 	s, target, get := openShop(t)
 	c, _ := session(t)

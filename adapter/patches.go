@@ -287,9 +287,16 @@ func (s *patches) changed(ctx context.Context, e *patcher.Engine, reason string,
 	}
 }
 
-// tell sends the events about a patch.
+// tell sends the events about a patch. One that is not in the protocol goes to
+// clients that know Darn only: others may give up the session over it, as Helix
+// does.
 func (s *patches) tell(reason string, p *patcher.Patch, receipt *patcher.Receipt) {
-	s.p.event("darn/patch", patchEvent{reason, p, receipt})
+	s.p.mu.Lock()
+	known := s.p.knowsDarn
+	s.p.mu.Unlock()
+	if known {
+		s.p.event("darn/patch", patchEvent{reason, p, receipt})
+	}
 	kind := map[string]string{"loaded": "new", "unloaded": "removed"}[reason]
 	s.p.event("module", moduleEvent{cmp.Or(kind, "changed"), moduleOf(p)})
 }

@@ -33,6 +33,7 @@ type proxy struct {
 	pid  int   // of the target, from the session's initialized event on
 	// What the client can do.
 	showsProgress, hearsInvalidated bool
+	knowsDarn                       bool // it has made a request of Darn's
 	columnsStartAt                  int
 	lastProgress                    int
 	lastAsk                         int
@@ -136,6 +137,9 @@ func (p *proxy) fromClient(msg []byte) {
 	case h.Command == "initialize":
 		p.initialize(h)
 	case strings.HasPrefix(h.Command, "darn/"):
+		p.mu.Lock()
+		p.knowsDarn = true
+		p.mu.Unlock()
 		p.patches.request(h)
 		return
 	case h.Command == "evaluate" && p.patches.console(h):

@@ -190,6 +190,11 @@ func TestConsole(t *testing.T) {
 			t.Errorf("%s: %q", test.command, e.Format)
 		}
 	}
+	var r dap.EvaluateResponseBody
+	c.call("evaluate", map[string]any{"expression": "darn list"}, &r)
+	if !strings.HasSuffix(r.Result, ": no patches") {
+		t.Errorf("without a context: %q", r.Result)
+	}
 	// In other places it's an expression like any other.
 	e := c.fails("evaluate", dap.EvaluateArguments{Expression: "darn list", Context: "watch"})
 	if !strings.Contains(e.Format, "debuggee is running") {
