@@ -197,8 +197,9 @@ func eventually(t testing.TB, what string, ok func() bool) {
 // client is a dapclient that fails its test on any error.
 type client struct {
 	*dapclient.Client
-	t   testing.TB
-	ctx context.Context
+	t    testing.TB
+	ctx  context.Context
+	conn net.Conn // if it was made by connect
 }
 
 // connect connects to a server.
@@ -212,7 +213,9 @@ func connect(t testing.TB, addr string, trace func(bool, []byte)) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return wrap(t, dapclient.New(conn, trace))
+	c := wrap(t, dapclient.New(conn, trace))
+	c.conn = conn
+	return c
 }
 
 func wrap(t testing.TB, c *dapclient.Client) *client {
@@ -221,7 +224,7 @@ func wrap(t testing.TB, c *dapclient.Client) *client {
 		cancel()
 		c.Close()
 	})
-	return &client{c, t, ctx}
+	return &client{Client: c, t: t, ctx: ctx}
 }
 
 // session starts an adapter and a client of it.

@@ -3,10 +3,12 @@ package adapter
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -50,15 +52,20 @@ type transcript struct {
 	responses []string
 	events    []string
 	output    map[string]string
+	requests  map[string]bool // the commands that were sent
 }
 
 func (r *transcript) hear(sent bool, msg []byte) {
 	var m map[string]any
-	if sent || json.Unmarshal(msg, &m) != nil {
+	if json.Unmarshal(msg, &m) != nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if sent {
+		r.requests[m["command"].(string)] = true
+		return
+	}
 	if m["event"] == "output" {
 		body := m["body"].(map[string]any)
 		category, _ := body["category"].(string)
@@ -116,6 +123,17 @@ func expected(dlv, darn string) bool {
 	return dlv == darn
 }
 
+// withoutLastStop leaves out the stop in which a session with a running target
+// ends: Delve tells of it, if it gets to it, and Darn only if the target is to
+// be ended as well.
+func withoutLastStop(events []string) []string {
+	last := slices.IndexFunc(events, func(e string) bool { return strings.Contains(e, `"event":"terminated"`) })
+	if last > 0 && strings.Contains(events[last-1], `"reason":"pause"`) {
+		events = slices.Delete(events, last-1, last)
+	}
+	return events
+}
+
 func compare(t *testing.T, what string, dlv, darn []string) {
 	t.Helper()
 	for i := range max(len(dlv), len(darn)) {
@@ -133,34 +151,49 @@ func compare(t *testing.T, what string, dlv, darn []string) {
 }
 
 func TestSessionsSoundLikeDelves(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		hold func(*client)
-	}{
-		{"exec", holdExec},
-		{"exit", holdExit},
-		{"panic", holdPanic},
-		{"debug and restart", holdRestart},
-		{"build error", holdBuildError},
-		{"attach", holdAttach},
-		{"mistakes", holdMistakes},
-		{"noDebug", holdNoDebug},
+	sessions := disconnects()
+	for name, hold := range map[string]func(*client){
+		"exec":              holdExec,
+		"exit":              holdExit,
+		"panic":             holdPanic,
+		"debug and restart": holdRestart,
+		"build error":       holdBuildError,
+		"attach":            holdAttach,
+		"mistakes":          holdMistakes,
+		"noDebug":           holdNoDebug,
+		"breakpoints":       holdBreakpoints,
+		"variables":         holdVariables,
+		"steps":             holdSteps,
+		"running":           holdRunning,
+		"noise":             holdNoise,
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			delve := held(t, exec.Command(dlv(t), "dap", "--check-go-version=true"), test.hold)
+		sessions[name] = hold
+	}
+	compared := make(map[string]bool)
+	for _, name := range slices.Sorted(maps.Keys(sessions)) {
+		t.Run(name, func(t *testing.T) {
+			delve := held(t, exec.Command(dlv(t), "dap", "--check-go-version=true"), sessions[name])
 			cmd := exec.Command(os.Args[0])
 			cmd.Env = append(os.Environ(), playAdapter+"=listen 127.0.0.1:0")
-			darn := held(t, cmd, test.hold)
+			darn := held(t, cmd, sessions[name])
 			compare(t, "response", delve.responses, darn.responses)
-			compare(t, "event", delve.events, darn.events)
+			compare(t, "event", withoutLastStop(delve.events), withoutLastStop(darn.events))
 			for _, category := range []string{"stdout", "stderr", "console", "important"} {
 				compare(t, "output to "+category, lines(delve.output[category]), lines(darn.output[category]))
 			}
 			if len(darn.responses) == 0 {
 				t.Error("nothing was said")
 			}
+			maps.Copy(compared, darn.requests)
 		})
 	}
+	t.Run("with every request", func(t *testing.T) {
+		for command, method := range delveRequests(t) {
+			if !compared[command] {
+				t.Errorf("no session has the request %s, which Delve's test client can make (%s)", command, method)
+			}
+		}
+	})
 }
 
 func lines(s string) []string {
@@ -171,7 +204,7 @@ func lines(s string) []string {
 func held(t *testing.T, cmd *exec.Cmd, hold func(*client)) *transcript {
 	t.Helper()
 	server, addr, _ := listening(t, cmd)
-	r := &transcript{output: make(map[string]string)}
+	r := &transcript{output: make(map[string]string), requests: make(map[string]bool)}
 	hold(connect(t, addr, r.hear))
 	server.wait(t)
 	r.mu.Lock()
