@@ -48,8 +48,9 @@ fuzz: ## Fuzz everything that parses, FUZZTIME (20s) each
 		done; \
 	done
 
-soak: ## Torture a program that checks itself with patches for SOAKTIME (4h)
+soak: ## Torture a program with patches for SOAKTIME (4h), and a session with races
 	$(GO) test -v -count=1 -timeout 0 -run '^TestTorture$$' ./patcher -torture $(SOAKTIME)
+	$(GO) test -v -count=1 -timeout 0 -run '^TestRaces$$|^TestRestarts' ./adapter -races 1000
 
 clean: ## Remove what was built
 	rm -rf bin

@@ -36,6 +36,7 @@ type Runtime struct {
 	firstmoduledata                                uint64
 	pinnedTypemaps                                 uint64
 	arenas, arenaCount                             uint64
+	enableGC                                       uint64
 	allspans                                       uint64
 	bookkeeping                                    bookkeeping
 	buckets                                        [3]uint64 // of the profiles; 0: the program has none
@@ -63,6 +64,7 @@ func Open(h *process.Halt) (*Runtime, error) {
 	r.allp = f.variable("runtime.allp").addr
 	r.gcphase = f.variable("runtime.gcphase").addr
 	memstats := f.variable("runtime.memstats")
+	r.enableGC = f.in(memstats, "enablegc")
 	r.numgc, r.lastGC = f.in(memstats, "numgc"), f.in(memstats, "last_gc_nanotime")
 	r.gcPercent = f.in(f.variable("runtime.gcController"), "gcPercent.value")
 	r.forcegcperiod = f.variable("runtime.forcegcperiod").addr
@@ -130,6 +132,15 @@ func (r *Runtime) Idle(*process.Halt) (bool, error) {
 		return false, err
 	}
 	return phase == 0 && lock == 0, nil
+}
+
+// Started tells whether the program has come so far that its runtime is set up.
+// Before that it has no list of modules, and no collector. The target must be
+// halted.
+func (r *Runtime) Started(*process.Halt) (bool, error) {
+	var enabled [1]byte
+	err := r.mem.ReadMemory(enabled[:], r.enableGC)
+	return enabled[0] != 0, err
 }
 
 // executable returns the target's executable, which it opens if need be.
