@@ -176,6 +176,10 @@ func TestSessionsSoundLikeDelves(t *testing.T) {
 			cmd := exec.Command(os.Args[0])
 			cmd.Env = append(os.Environ(), playAdapter+"=listen 127.0.0.1:0")
 			darn := held(t, cmd, sessions[name])
+			if said := delve.output["stdout"]; name == "noDebug" && strings.HasPrefix(darn.output["stdout"], said) {
+				// Delve may end before it has read what the program wrote last.
+				darn.output["stdout"] = said
+			}
 			compare(t, "response", delve.responses, darn.responses)
 			compare(t, "event", withoutLastStop(delve.events), withoutLastStop(darn.events))
 			for _, category := range []string{"stdout", "stderr", "console", "important"} {

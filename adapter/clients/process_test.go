@@ -17,7 +17,7 @@ import (
 )
 
 // patience is for anything that a client or a program is waited for.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // eventually waits until ok returns true.
 func eventually(t *testing.T, what string, ok func() bool) {
