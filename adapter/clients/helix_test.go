@@ -111,9 +111,19 @@ func (h *helix) stack() string {
 	if !strings.Contains(h.screen(), "▶") {
 		return ""
 	}
+	// The mark may be older than the program's going on.
+	const outermost, none = "runtime.goexit", "No thread is currently active"
+	h.press("Left")
+	eventually(h.t, "an old answer to go away", func() bool { return !strings.Contains(h.screen(), none) })
 	h.press("F6")
-	const outermost = "runtime.goexit"
-	stack := h.shows(outermost)
+	stack := ""
+	eventually(h.t, "the stack", func() bool {
+		stack = h.screen()
+		return strings.Contains(stack, outermost) || strings.Contains(stack, none)
+	})
+	if strings.Contains(stack, none) {
+		return ""
+	}
 	h.press("C-c")
 	eventually(h.t, "the stack to go away", func() bool { return !strings.Contains(h.screen(), outermost) })
 	return stack
