@@ -73,7 +73,7 @@ func (s *patches) complete(ctx context.Context, line string) []dap.CompletionIte
 			}
 		}
 	case len(before) == 2:
-		for _, p := range s.loaded(ctx, before[1]) {
+		for _, p := range s.inState(ctx, before[1]) {
 			add(p.ID, p.Name+", "+string(p.State), "reference")
 		}
 	case before[1] == "activate":
@@ -87,8 +87,8 @@ func (s *patches) complete(ctx context.Context, line string) []dap.CompletionIte
 	return items
 }
 
-// loaded returns the patches that a command can be about.
-func (s *patches) loaded(ctx context.Context, command string) []patcher.Patch {
+// inState returns the patches that a command can be about.
+func (s *patches) inState(ctx context.Context, command string) []patcher.Patch {
 	states := map[string][]patcher.State{
 		"activate":   {patcher.Loaded},
 		"deactivate": {patcher.Active, patcher.Pending},

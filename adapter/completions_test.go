@@ -43,7 +43,7 @@ func TestCompletions(t *testing.T) {
 		{"da", []string{"darn"}},
 		{"x", []string{}},
 		{"dlv ", []string{}},
-		{"darn ", []string{"activate", "deactivate", "help", "inspect", "list", "load", "unload"}},
+		{"darn ", []string{"activate", "again", "deactivate", "help", "inspect", "list", "load", "unload"}},
 		{"darn l", []string{"list", "load"}},
 		{"darn activate ", []string{loaded.ID}},
 		{"darn deactivate ", []string{active.ID}},

@@ -24,6 +24,7 @@ var consoleCommands = []struct{ name, arguments, help string }{
 	{"activate", "ID [quiescent [TIMEOUT]] [replace]", "switch its functions on"},
 	{"deactivate", "ID", "switch them off"},
 	{"unload", "ID", "take the module out"},
+	{"again", "", "after a restart: apply the patches of the last process that fit"},
 	{"list", "", "the patches in the target, and the frames in old code"},
 }
 
@@ -82,6 +83,8 @@ func (s *patches) command(ctx context.Context, name, argument string) (string, e
 	switch name {
 	case "help":
 		return consoleHelp(), nil
+	case "again":
+		return s.again(ctx)
 	case "inspect", "load":
 		a.Path = argument
 	case "activate":

@@ -34,6 +34,11 @@ type patches struct {
 	edits atomic.Pointer[edits]
 	told  told
 
+	lostMu  sync.Mutex      // guards what follows
+	loaded  []patcher.Patch // as of the last change
+	lost    []patcher.Patch // of the process before the last restart
+	toOffer bool            // the client was not yet told of them
+
 	running sync.WaitGroup  // operations
 	ctxMu   sync.Mutex      // guards what follows; held while they are ended
 	ctx     context.Context // of the operations, until close
@@ -113,6 +118,11 @@ func (s *patches) note(ctx context.Context, e *patcher.Engine) {
 	if images, err := e.Images(ctx); err == nil {
 		now := s.files().with(images)
 		s.edits.Store(&now)
+	}
+	if l, err := e.Known(ctx); err == nil {
+		s.lostMu.Lock()
+		s.loaded = l.Patches
+		s.lostMu.Unlock()
 	}
 }
 

@@ -156,6 +156,7 @@ func (p *proxy) fromClient(msg []byte) {
 		p.patches.prepare()
 	case h.Command == "restart":
 		p.patches.close()
+		p.patches.losing()
 	case h.Command == "disconnect":
 		p.quiesce(terminates(h))
 	case h.Command == "pause":
@@ -169,6 +170,9 @@ func (p *proxy) fromClient(msg []byte) {
 	defer p.mu.Unlock()
 	p.forwarded(h, stepGoesOn)
 	p.inner.send(msg)
+	if h.Command == "configurationDone" {
+		go p.patches.offer() // it may have to wait for p.mu
+	}
 }
 
 // ask sends the session a request of the proxy's own. answer is called in the
