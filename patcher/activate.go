@@ -34,20 +34,29 @@ import (
 // breakpoint-at-entry (the debugger has one in them), text-mismatch,
 // target-exited or busy. An error after ctx has ended is not always a Refusal.
 func (e *Engine) Activate(ctx context.Context, id string, opts ActivateOptions) (*Patch, *Receipt, error) {
-	switch opts.Consistency {
-	case "", Immediate:
-		return e.toggle(ctx, OpActivate, id, opts.Replace)
-	case Quiescent:
-		return e.activateQuiet(ctx, id, opts)
+	if err := opts.check(); err != nil {
+		return nil, nil, err
 	}
-	return nil, nil, finding.Refuse(finding.WrongState,
-		fmt.Sprintf("there is no consistency %q", opts.Consistency), fmt.Sprintf("use %s or %s", Immediate, Quiescent))
+	if opts.Consistency == Quiescent {
+		return e.newWait(id, opts).Activate(ctx)
+	}
+	return e.toggle(ctx, OpActivate, id, opts.Replace)
+}
+
+// check refuses a consistency that there is not.
+func (o *ActivateOptions) check() error {
+	switch o.Consistency {
+	case "", Immediate, Quiescent:
+		return nil
+	}
+	return finding.Refuse(finding.WrongState,
+		fmt.Sprintf("there is no consistency %q", o.Consistency), fmt.Sprintf("use %s or %s", Immediate, Quiescent))
 }
 
 // Deactivate switches the patch off: from then on calls of its functions run
 // what they ran before it. Calls that are in the new code finish there. It
 // needs no halt unless a function of the patch has a direct redirect. For a
-// patch that is pending it ends the wait: the Activate that waits is refused
+// patch that is pending it ends the wait: the activation that waits is refused
 // with wrong-state.
 //
 // It may be called whether the target runs or is stopped. Refused with
@@ -139,12 +148,7 @@ func (s *switching) changed() []*patchRecord {
 // state needs.
 func (s *switching) carryOut(ctx context.Context) error {
 	if s.isOneStore() {
-		// No halt, nothing to journal.
-		if err := s.e.arena.SetSwitches(s.switches...); err != nil {
-			return err
-		}
-		s.e.reg.uncount(s.changed(), nil)
-		return nil
+		return s.store()
 	}
 	if err := s.stubs(s.patch()); err != nil {
 		return s.rollback(err)
@@ -155,6 +159,15 @@ func (s *switching) carryOut(ctx context.Context) error {
 	if err != nil {
 		return s.rollback(err)
 	}
+	return nil
+}
+
+// store sets the switches: no halt, nothing to journal.
+func (s *switching) store() error {
+	if err := s.e.arena.SetSwitches(s.switches...); err != nil {
+		return err
+	}
+	s.e.reg.uncount(s.changed(), nil)
 	return nil
 }
 

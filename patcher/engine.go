@@ -40,7 +40,7 @@ type Engine struct {
 	target *link.ProcessTarget
 	arena  *arena.Arena     // nil while nothing is loaded
 	reg    *registry        // what the arena holds
-	waits  map[string]*wait // by patch: those that are pending
+	waits  map[string]*Wait // by patch: those that are pending
 	// debugger is told of modules that come and go; nil if nobody wants to know.
 	debugger Debugger
 }
@@ -62,7 +62,7 @@ func Open(p *process.Process) (*Engine, error) {
 	}
 	e := &Engine{
 		turn: make(chan struct{}, 1), p: p, exe: x, reg: &registry{Version: registryVersion},
-		waits: make(map[string]*wait),
+		waits: make(map[string]*Wait),
 	}
 	if err := e.open(); err != nil {
 		_ = e.letGo()

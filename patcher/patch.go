@@ -69,6 +69,14 @@ func newReceipt(op Operation, start time.Time, halts process.HaltStats) *Receipt
 	}
 }
 
+// AddHalts counts halts that the caller of the operation made for its sake.
+func (r *Receipt) AddHalts(halts process.HaltStats) {
+	r.DurationMicros += halts.Total.Microseconds()
+	r.Halts += halts.Halts
+	r.HaltMicros += halts.Total.Microseconds()
+	r.ThreadsHalted = max(r.ThreadsHalted, halts.ThreadsHalted)
+}
+
 // TargetInfo identifies the target of an Engine.
 type TargetInfo struct {
 	PID      int    `json:"pid"`
@@ -123,10 +131,10 @@ const QuiescenceTimeout = 10 * time.Second
 type ActivateOptions struct {
 	// Consistency is Immediate (also if empty) or Quiescent.
 	Consistency string
-	// Timeout is for how long a Quiescent activation waits; 0 stands for
-	// QuiescenceTimeout.
+	// Timeout is for how long a Quiescent activation, or Wait.Activate, waits; 0
+	// stands for QuiescenceTimeout.
 	Timeout time.Duration
-	// Waiting, if not nil, is called by a Quiescent activation after each look
+	// Waiting, if not nil, is called by an activation that waits after each look
 	// that was in vain, with the patch, which is Pending, and why it can't be
 	// activated yet. It may call the Engine.
 	Waiting func(p *Patch, why *finding.Refusal)

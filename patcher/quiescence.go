@@ -15,10 +15,12 @@ import (
 // longestPause bounds the pause between two looks of a wait.
 const longestPause = 200 * time.Millisecond
 
-// wait is an activation that waits until nobody is in the code that its patch
-// replaces. Each look is a turn of its own, so that other operations go on; in
-// between the patch is pending.
-type wait struct {
+// Wait is an activation that waits: until nobody is in the code that its patch
+// replaces, or for something that only the caller of Await knows of. Each look
+// is a turn of its own, so that other operations go on; in between the patch is
+// pending. Its methods other than Cancelled must be called by one goroutine at a
+// time.
+type Wait struct {
 	e     *Engine
 	id    string
 	opts  ActivateOptions
@@ -30,52 +32,84 @@ type wait struct {
 	frames    map[uint64]int // in old code at the last look, by the entry of the function
 }
 
-// activateQuiet activates the patch at an instant at which nobody is in the
-// code that it replaces.
-func (e *Engine) activateQuiet(ctx context.Context, id string, opts ActivateOptions) (*Patch, *Receipt, error) {
-	w := &wait{e: e, id: id, opts: opts, start: time.Now(), cancelled: make(chan struct{})}
-	deadline := w.start.Add(cmp.Or(opts.Timeout, QuiescenceTimeout))
+func (e *Engine) newWait(id string, opts ActivateOptions) *Wait {
+	return &Wait{e: e, id: id, opts: opts, start: time.Now(), cancelled: make(chan struct{})}
+}
+
+// Await makes a patch pending: it is activated when the caller calls Look or
+// Activate of the Wait, and given up by GiveUp or Deactivate. The target is not
+// touched. Refused with not-loaded, wrong-state, target-exited or busy.
+func (e *Engine) Await(ctx context.Context, id string, opts ActivateOptions) (*Wait, *Patch, *Receipt, error) {
+	if err := opts.check(); err != nil {
+		return nil, nil, nil, err
+	}
+	end, err := e.begin(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	defer end()
+	w := e.newWait(id, opts)
+	s, err := e.switching(OpActivate, id, opts.Replace)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	e.waits[id] = w
+	p, r := s.outcome(w.start, process.HaltStats{})
+	r.Replaced = nil
+	return w, p, r, nil
+}
+
+// Cancelled is closed when the patch is deactivated while it is pending.
+func (w *Wait) Cancelled() <-chan struct{} { return w.cancelled }
+
+// Activate looks until the patch can be activated, with growing pauses, and
+// gives up with the reason of the last look when the time of the options is
+// over, counted from now. It is refused as Engine.Activate is.
+func (w *Wait) Activate(ctx context.Context) (*Patch, *Receipt, error) {
+	deadline := time.Now().Add(cmp.Or(w.opts.Timeout, QuiescenceTimeout))
 	for pause := haltPause; ; pause = min(2*pause, longestPause) {
-		p, r, why, err := w.look(ctx)
+		p, r, why, err := w.Look(ctx)
 		if err != nil || why == nil {
-			w.forget()
+			w.GiveUp()
 			return p, r, err
 		}
-		if opts.Waiting != nil {
-			opts.Waiting(p, why)
+		if w.opts.Waiting != nil {
+			w.opts.Waiting(p, why)
 		}
 		left := time.Until(deadline)
 		if left <= 0 {
-			w.forget()
+			w.GiveUp()
 			return nil, nil, w.timedOut(why)
 		}
 		select {
 		case <-time.After(min(pause, left)):
 		case <-w.cancelled:
-			return nil, nil, w.wasCancelled()
+			return nil, nil, w.WasCancelled()
 		case <-ctx.Done():
-			w.forget()
+			w.GiveUp()
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return nil, nil, w.timedOut(why)
 			}
-			return nil, nil, fmt.Errorf("the activation of patch %s was given up while it waited, it stays loaded: %w", id, ctx.Err())
+			return nil, nil, fmt.Errorf("the activation of patch %s was given up while it waited, it stays loaded: %w", w.id, ctx.Err())
 		}
 	}
 }
 
-// look activates the patch if nobody is in the way. Otherwise it returns why
-// not, and the patch is pending.
-func (w *wait) look(ctx context.Context) (p *Patch, r *Receipt, why *finding.Refusal, err error) {
+// Look activates the patch if nobody is in the way. Otherwise it returns why
+// not, and the patch stays pending.
+func (w *Wait) Look(ctx context.Context) (p *Patch, r *Receipt, why *finding.Refusal, err error) {
 	e := w.e
 	end, err := e.begin(ctx)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	defer end()
-	if w.looks > 0 {
-		if e.waits[w.id] != w {
-			return nil, nil, nil, w.wasCancelled()
-		}
+	select {
+	case <-w.cancelled:
+		return nil, nil, nil, w.WasCancelled()
+	default:
+	}
+	if e.waits[w.id] == w {
 		delete(e.waits, w.id)
 	}
 	w.looks++
@@ -103,14 +137,18 @@ func (w *wait) look(ctx context.Context) (p *Patch, r *Receipt, why *finding.Ref
 // try halts the target once and makes the change if nobody is in the way. If
 // its user has stopped it nothing would change until the next look: then why is
 // the error.
-func (w *wait) try(ctx context.Context, s *switching) (why *finding.Refusal, err error) {
+func (w *Wait) try(ctx context.Context, s *switching) (why *finding.Refusal, err error) {
 	halts := w.e.p.Measure()
 	defer func() { w.halts = w.halts.Add(halts()) }()
+	quiet := w.opts.Consistency == Quiescent
+	if !quiet && s.isOneStore() {
+		return nil, s.store()
+	}
 	stopped := false
 	if err = s.stubs(s.patch()); err == nil {
 		err = w.e.p.Halt(ctx, func(h *process.Halt) (err error) {
 			stopped = !h.WasRunning()
-			why, err = s.try(h, true)
+			why, err = s.try(h, quiet)
 			return err
 		})
 	}
@@ -129,8 +167,9 @@ func (w *wait) try(ctx context.Context, s *switching) (why *finding.Refusal, err
 	return why, err
 }
 
-// forget ends the wait, unless it was cancelled.
-func (w *wait) forget() {
+// GiveUp ends the wait: the patch is loaded and no more pending. It does nothing
+// if the wait has ended already.
+func (w *Wait) GiveUp() {
 	w.e.turn <- struct{}{}
 	defer func() { <-w.e.turn }()
 	if w.e.waits[w.id] == w {
@@ -139,18 +178,19 @@ func (w *wait) forget() {
 }
 
 // cancel ends the wait from another operation.
-func (w *wait) cancel() {
+func (w *Wait) cancel() {
 	delete(w.e.waits, w.id)
 	close(w.cancelled)
 }
 
-func (w *wait) wasCancelled() error {
+// WasCancelled is the error of a wait that Deactivate has ended.
+func (w *Wait) WasCancelled() error {
 	return finding.Refuse(finding.WrongState,
 		fmt.Sprintf("patch %s was deactivated while its activation waited", w.id), "activate it again if it is wanted")
 }
 
 // timedOut makes the reason of the last look the error.
-func (w *wait) timedOut(why *finding.Refusal) error {
+func (w *Wait) timedOut(why *finding.Refusal) error {
 	f := &why.Findings[0]
 	f.Message += fmt.Sprintf(" (after %v and %d looks)", time.Since(w.start).Round(time.Millisecond), w.looks)
 	return why

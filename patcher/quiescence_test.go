@@ -259,6 +259,47 @@ func TestQuiescent(t *testing.T) {
 
 // A closure of a function that an earlier patch replaced is code of that
 // function: it lives only in that patch's module.
+func TestAwaitIsPendingUntilItsCallerLooks(t *testing.T) {
+	s := newShop(t)
+	m := s.module(t, "wait", waitEdit)
+	target := s.start(t)
+	e, _ := attach(t, target)
+	p := load(t, e, m)
+	await := func() *patcher.Wait {
+		t.Helper()
+		w, patch, r, err := e.Await(t.Context(), p.ID, patcher.ActivateOptions{})
+		if err != nil || patch.State != patcher.Pending || r.Halts != 0 {
+			t.Fatalf("await says %+v, %+v, %v", patch, r, err)
+		}
+		return w
+	}
+	for range 2 { // with writes, then with one store
+		w := await()
+		if _, _, _, err := e.Await(t.Context(), p.ID, patcher.ActivateOptions{}); finding.CodeOf(err) != finding.WrongState || !strings.Contains(err.Error(), "it is pending") {
+			t.Errorf("a second await says %v", err)
+		}
+		if patch, r, why, err := w.Look(t.Context()); err != nil || why != nil || patch.State != patcher.Active || r.Looks != 1 {
+			t.Fatalf("look says %+v, %+v, %v, %v", patch, r, why, err)
+		}
+		w.GiveUp() // has nothing to give up
+		deactivate(t, e, p)
+	}
+
+	await().GiveUp()
+	w := await()
+	deactivate(t, e, p)
+	<-w.Cancelled()
+	if _, _, _, err := w.Look(t.Context()); finding.CodeOf(err) != finding.WrongState || !strings.Contains(err.Error(), "was deactivated while its activation waited") {
+		t.Errorf("look says %v", err)
+	}
+	if _, _, err := w.Activate(t.Context()); finding.CodeOf(err) != finding.WrongState {
+		t.Errorf("activate says %v", err)
+	}
+	if _, _, _, err := e.Await(t.Context(), p.ID, patcher.ActivateOptions{Consistency: "soon"}); !strings.Contains(err.Error(), `there is no consistency "soon"`) {
+		t.Errorf("await says %v", err)
+	}
+}
+
 func TestQuiescentWaitsForAClosureOfThePatchBelow(t *testing.T) {
 	s := newShop(t)
 	below := s.module(t, "below", edit{`	waiting.Add(1)

@@ -14,7 +14,7 @@ type State string
 const (
 	Unloaded State = "unloaded"
 	Loaded   State = "loaded"
-	Pending  State = "pending" // loaded, and to be activated when nobody runs the old code
+	Pending  State = "pending" // loaded, and to be activated at an instant that is waited for
 	Active   State = "active"
 )
 
@@ -60,7 +60,7 @@ func (s State) next(op Operation, id string) (State, error) {
 		OpUnload:     "deactivate it first",
 	}[op]
 	if op == OpActivate && s == Pending {
-		advice = "its activation waits until nobody runs the old code; deactivate it to give that up"
+		advice = "its activation waits for its instant; deactivate it to give that up"
 	}
 	return s, finding.Refuse(finding.WrongState,
 		fmt.Sprintf("cannot %s patch %s: it is %s, and %s needs it %s", op, id, s, op, strings.Join(needs, " or ")), advice)
