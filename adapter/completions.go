@@ -76,7 +76,10 @@ func (s *patches) complete(ctx context.Context, line string) []dap.CompletionIte
 		for _, p := range s.inState(ctx, before[1]) {
 			add(p.ID, p.Name+", "+string(p.State), "reference")
 		}
-	case before[1] == "activate":
+	case before[1] == "activate" && before[len(before)-1] != "at" && before[len(before)-1] != "hit":
+		if slices.Contains(before, "at") && !slices.Contains(before, "hit") {
+			add("hit", "at the hit that a condition such as 3 or >= 3 names", "keyword")
+		}
 		for word, detail := range activateWords {
 			if !slices.Contains(before, word) {
 				add(word, detail, "keyword")

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -21,7 +22,7 @@ var consoleCommands = []struct{ name, arguments, help string }{
 	{"help", "", "this list"},
 	{"inspect", "FILE", "what loading the module would do; nothing is touched"},
 	{"load", "FILE", "map the module into the target; nothing runs it yet"},
-	{"activate", "ID [quiescent [TIMEOUT]] [replace]", "switch its functions on"},
+	{"activate", "ID [quiescent] [at FILE:LINE [hit CONDITION]] [TIMEOUT] [replace] [stop]", "switch its functions on"},
 	{"deactivate", "ID", "switch them off"},
 	{"unload", "ID", "take the module out"},
 	{"again", "", "after a restart: apply the patches of the last process that fit"},
@@ -32,6 +33,8 @@ var consoleCommands = []struct{ name, arguments, help string }{
 var activateWords = map[string]string{
 	patcher.Quiescent: "when nobody is in the old code, for which it waits 10s or TIMEOUT",
 	"replace":         "and switch all other patches off at the same instant",
+	"at":              "when execution reaches FILE:LINE, without a stop; with hit as with a breakpoint's hit condition",
+	"stop":            "and stop the program at the first call of the new code",
 }
 
 // consoleHelp is what "darn help" prints.
@@ -67,66 +70,92 @@ func (s *patches) console(h *header) bool {
 		return false
 	}
 	s.start(func(ctx context.Context) {
-		text, err := s.command(ctx, m[1], m[2])
+		text, body, err := s.command(ctx, m[1], m[2])
 		if err != nil {
 			s.p.refuse(h, err)
 			return
 		}
 		s.p.respond(h, dap.EvaluateResponseBody{Result: text})
+		finish(ctx, body)
 	})
 	return true
 }
 
-// command runs a command and returns what to print.
-func (s *patches) command(ctx context.Context, name, argument string) (string, error) {
+// command runs a command and returns what to print, with the answer that it shows.
+func (s *patches) command(ctx context.Context, name, argument string) (string, any, error) {
 	var a arguments
 	switch name {
 	case "help":
-		return consoleHelp(), nil
+		return consoleHelp(), nil, nil
 	case "again":
-		return s.again(ctx)
+		text, err := s.again(ctx)
+		return text, nil, err
 	case "inspect", "load":
 		a.Path = argument
 	case "activate":
 		if err := a.parse(strings.Fields(argument)); err != nil {
-			return "", fmt.Errorf("%w:\n%s", err, consoleHelp())
+			return "", nil, fmt.Errorf("%w:\n%s", err, consoleHelp())
 		}
 	case "deactivate", "unload":
 		a.ID = argument
 	case "list":
 	default:
-		return "", fmt.Errorf("darn has no command %s:\n%s", name, consoleHelp())
+		return "", nil, fmt.Errorf("darn has no command %s:\n%s", name, consoleHelp())
 	}
 	if argument == "" && name != "list" {
-		return "", fmt.Errorf("darn %s needs an argument:\n%s", name, consoleHelp())
+		return "", nil, fmt.Errorf("darn %s needs an argument:\n%s", name, consoleHelp())
 	}
 	body, err := s.answer(ctx, "darn/"+name, marshal(a))
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	switch body := body.(type) {
 	case *patcher.Inspection:
-		return showInspection(body), nil
+		return showInspection(body), body, nil
 	case *patcher.Listing:
-		return showListing(body), nil
+		return showListing(body), body, nil
 	case result:
-		return showResult(body), nil
+		return showResult(body), body, nil
 	}
-	return "", nil
+	return "", nil, nil
 }
 
 // parse reads the arguments of activate.
 func (a *arguments) parse(words []string) error {
-	for i, word := range words {
+	if len(words) == 0 {
+		return nil
+	}
+	a.ID, words = words[0], words[1:]
+	next := func() (word string) {
+		if len(words) > 0 {
+			word, words = words[0], words[1:]
+		}
+		return word
+	}
+	for len(words) > 0 {
+		word := next()
 		timeout, err := time.ParseDuration(word)
 		switch {
-		case i == 0:
-			a.ID = word
 		case word == patcher.Quiescent || word == patcher.Immediate:
 			a.Consistency = word
 		case word == "replace":
 			a.Replace = true
-		case err == nil && timeout > 0 && a.Consistency == patcher.Quiescent:
+		case word == "stop":
+			a.StopOnFirstCall = true
+		case word == "at":
+			where := next()
+			i := strings.LastIndexByte(where, ':')
+			line, err := strconv.Atoi(where[i+1:])
+			if i < 1 || err != nil {
+				return fmt.Errorf("darn activate at needs a place, FILE:LINE, not %q", where)
+			}
+			a.At = &pointArguments{Path: where[:i], Line: line}
+		case word == "hit" && a.At != nil:
+			a.At.HitCondition = next()
+			if len(words) > 0 && strings.Trim(a.At.HitCondition, "=!<>%") == "" {
+				a.At.HitCondition += " " + next() // an operator and a number
+			}
+		case err == nil && timeout > 0 && (a.Consistency == patcher.Quiescent || a.At != nil):
 			a.TimeoutMs = max(timeout.Milliseconds(), 1)
 		default:
 			return fmt.Errorf("darn activate does not know %q", word)

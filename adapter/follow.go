@@ -43,6 +43,8 @@ func (s *patches) follow(ctx context.Context) (moved []dap.Breakpoint) {
 		return nil
 	}
 	defer func() { _ = stop.Release() }() // the next halt says what is wrong
+	s.watches.yield(stop.Group)
+	defer s.watches.settle(stop.Group)
 	old, files := s.old.Load(), s.files()
 	for _, bp := range stop.Group.LogicalBreakpoints {
 		if bp.LogicalID <= 0 || !bp.Enabled() {
@@ -63,20 +65,46 @@ func (s *patches) follow(ctx context.Context) (moved []dap.Breakpoint) {
 }
 
 // set passes the answer to a request for breakpoints to the client when they are
-// where they belong.
+// where they belong, and Darn's own have given way to them. Called with p.mu
+// held.
 func (s *patches) set(h *header, msg []byte) {
-	s.told.hear(h.Body)
-	done := make(chan struct{})
+	moves := h.Command != "setInstructionBreakpoints"
+	if moves {
+		s.told.hear(h.Body)
+		moves = len(s.files()) > 0
+	}
+	conflict, shared := s.watches.meets(h.Body)
+	if !moves && !conflict && !shared {
+		s.p.pass(msg)
+		return
+	}
+	done := make(chan json.RawMessage, 1)
 	go s.start(func(ctx context.Context) { // it may have to wait for p.mu
-		defer close(done)
-		s.follow(ctx)
+		body := h.Body
+		if conflict {
+			body = s.watches.giveWay(ctx, h)
+			if moves {
+				s.told.hear(body)
+			}
+		}
+		if moves {
+			s.follow(ctx)
+		}
+		if conflict || shared {
+			s.watches.resettle(ctx)
+		}
+		done <- body
 	})
 	s.p.client.put(func() []byte {
+		body := h.Body
 		select {
-		case <-done:
+		case body = <-done:
 		case <-time.After(followPatience):
 		}
-		return edit(msg, "body", func(body []byte) []byte { return s.told.answer(h, body) })
+		if moves {
+			body = s.told.answer(h, body)
+		}
+		return edit(msg, "body", func([]byte) []byte { return body })
 	})
 }
 

@@ -37,6 +37,9 @@ import (
 //     Hence no halt while a step is under way: it is waited for.
 //   - either way the trap that was to stop the target is still pending and
 //     would hit it later; process.DrainTraps takes it.
+//
+// While the session is in a standstill (still.go) no request is needed, and
+// none would be answered: a hold joins it.
 
 // hold is a session kept from doing anything.
 type hold struct {
@@ -48,6 +51,11 @@ type hold struct {
 	released chan struct{}
 	judge    sync.Once
 	release  sync.Once
+
+	// What follows is guarded by proxy.mu.
+	joined   *standstill // instead of the request, if that was made at all
+	answered bool
+	late     bool // the answer, if there will be one, comes after the end
 }
 
 // holdPatience is for how long a hold waits for the session, which may be busy
@@ -69,7 +77,7 @@ func (p *proxy) holdSession(ctx context.Context) (h *hold, err error) {
 	}()
 
 	p.mu.Lock()
-	if !p.waitFor(ctx, stepPatience, func() bool { return !p.stepping }) {
+	if !p.waitFor(ctx, stepPatience, func() bool { return !p.stepping || p.still.open() }) {
 		p.mu.Unlock()
 		return nil, finding.Refuse(finding.Busy,
 			"a step is under way and has not come to its end",
@@ -87,20 +95,33 @@ func (p *proxy) holdSession(ctx context.Context) (h *hold, err error) {
 		judged:   make(chan struct{}),
 		released: make(chan struct{}),
 	}
-	p.hold = h
-	p.ask("setBreakpoints", dap.SetBreakpointsArguments{}, h.answer)
+	joined := p.join(h)
+	if !joined {
+		p.hold = h
+		asked := h // which a late answer finds, whatever is returned
+		p.ask("setBreakpoints", dap.SetBreakpointsArguments{}, func(response *header) { p.answer(asked, response) })
+	}
+	changed := p.changed
 	p.mu.Unlock()
 
 	patience := time.NewTimer(holdPatience)
 	defer patience.Stop()
-	select {
-	case err = <-h.arrived:
-	case <-patience.C:
-		err = finding.Refuse(finding.Busy, "the session is busy with another request", "try again when it has ended")
-	case <-ctx.Done():
-		err = finding.Refuse(finding.Busy, "the session is busy with another request: "+ctx.Err().Error(), "try again when it has ended")
-	case <-p.done:
-		err = finding.Refuse(finding.TargetExited, "the debug session has ended", "attach again")
+	for waits := !joined; waits; {
+		waits = false
+		select {
+		case err = <-h.arrived:
+		case <-changed:
+			p.mu.Lock()
+			joined = p.join(h)
+			changed, waits = p.changed, !joined
+			p.mu.Unlock()
+		case <-patience.C:
+			err = finding.Refuse(finding.Busy, "the session is busy with another request", "try again when it has ended")
+		case <-ctx.Done():
+			err = finding.Refuse(finding.Busy, "the session is busy with another request: "+ctx.Err().Error(), "try again when it has ended")
+		case <-p.done:
+			err = finding.Refuse(finding.TargetExited, "the debug session has ended", "attach again")
+		}
 	}
 	if err == nil {
 		err = p.examine(h)
@@ -119,7 +140,10 @@ func (p *proxy) examine(h *hold) error {
 	if ok, err := group.Valid(); !ok {
 		return finding.Refuse(finding.TargetExited, "the target has exited: "+err.Error(), "start it again")
 	}
-	if h.wasRun {
+	p.mu.Lock()
+	alone := h.joined == nil || h.late // the stop is the hold's own
+	p.mu.Unlock()
+	if h.wasRun && alone {
 		reason := coincidence(group)
 		p.mu.Lock()
 		// A stop that was reported as what it was may be over by now.
@@ -131,13 +155,28 @@ func (p *proxy) examine(h *hold) error {
 		}
 		p.mu.Unlock()
 	}
-	h.judge.Do(func() { close(h.judged) })
+	if alone {
+		h.judge.Do(func() { close(h.judged) })
+	}
 	return process.DrainTraps(group)
 }
 
 // answer gets the response to the request. It returns when the session may go
 // on.
-func (h *hold) answer(response *header) {
+func (p *proxy) answer(h *hold, response *header) {
+	p.mu.Lock()
+	late := h.late
+	if late {
+		// The hold is over, but the request has halted the target all the same.
+		h.wasRun, h.run = true, p.run
+	}
+	h.answered = true
+	p.mu.Unlock()
+	if late {
+		_ = p.examine(h)
+		h.judge.Do(func() { close(h.judged) })
+		return
+	}
 	var body dap.ErrorResponseBody
 	_ = json.Unmarshal(response.Body, &body)
 	if body.Error == nil || !strings.HasSuffix(body.Error.Format, ": empty file path") {
@@ -155,7 +194,17 @@ func (h *hold) answer(response *header) {
 
 // forget lets the session go on, now or when it comes to the hold.
 func (p *proxy) forget(h *hold) {
-	h.judge.Do(func() { close(h.judged) })
+	p.mu.Lock()
+	h.late = !h.answered
+	if h.joined != nil {
+		h.joined.users--
+		p.broadcast()
+	}
+	late := h.late
+	p.mu.Unlock()
+	if !late {
+		h.judge.Do(func() { close(h.judged) })
+	}
 	h.release.Do(func() { close(h.released) })
 }
 
@@ -183,7 +232,7 @@ func (p *proxy) Halt(ctx context.Context) (*process.Stop, error) {
 		Release: func() error {
 			unlock()
 			p.letGo(h)
-			if h.wasRun {
+			if h.wasRun && h.joined == nil {
 				p.awaitRun(group.Selected.Pid())
 			}
 			return nil

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -39,6 +38,9 @@ type patches struct {
 	lost    []patcher.Patch // of the process before the last restart
 	toOffer bool            // the client was not yet told of them
 
+	watches watches
+	pending sync.Map // the activations that wait for their points, by patch
+
 	running sync.WaitGroup  // operations
 	ctxMu   sync.Mutex      // guards what follows; held while they are ended
 	ctx     context.Context // of the operations, until close
@@ -47,6 +49,7 @@ type patches struct {
 
 func (s *patches) init(p *proxy) {
 	s.p = p
+	s.watches.init(p)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 }
 
@@ -56,6 +59,7 @@ func (s *patches) close() {
 	s.ctxMu.Lock()
 	s.cancel()
 	s.running.Wait()
+	s.watches.forget(context.Background(), func(*point, *firstCall) bool { return true })
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.ctxMu.Unlock()
 
@@ -162,7 +166,15 @@ func (s *patches) request(h *header) {
 			return
 		}
 		s.p.respond(h, body)
+		finish(ctx, body)
 	})
+}
+
+// finish does what an operation does after its answer.
+func finish(ctx context.Context, body any) {
+	if r, ok := body.(result); ok && r.rest != nil {
+		r.rest(ctx)
+	}
 }
 
 // start runs an operation in its own goroutine.
@@ -179,7 +191,7 @@ type arguments struct {
 	ID              string          `json:"id"`
 	Consistency     string          `json:"consistency"`
 	TimeoutMs       int64           `json:"timeoutMs"`
-	At              json.RawMessage `json:"at,omitempty"`
+	At              *pointArguments `json:"at,omitempty"`
 	StopOnFirstCall bool            `json:"stopOnFirstCall"`
 	Replace         bool            `json:"replace"`
 }
@@ -188,6 +200,8 @@ type arguments struct {
 type result struct {
 	Patch   *patcher.Patch   `json:"patch,omitempty"`
 	Receipt *patcher.Receipt `json:"receipt"`
+
+	rest func(context.Context) // what is done after the answer, if not nil
 }
 
 // answer runs one operation.
@@ -216,12 +230,9 @@ func (s *patches) answer(ctx context.Context, command string, raw json.RawMessag
 	default:
 		return nil, fmt.Errorf("%s is not a request that Darn knows: it knows inspect, load, activate, deactivate, unload and list", command)
 	}
-	if len(a.At) > 0 && string(a.At) != "null" || a.StopOnFirstCall {
-		return nil, errors.New("activation at a point (at, stopOnFirstCall) is not supported yet: nothing was done")
-	}
 	timeout := time.Duration(a.TimeoutMs) * time.Millisecond
-	// A quiescent activation keeps to it itself, and says why it waited.
-	if timeout > 0 && a.Consistency != patcher.Quiescent {
+	// An activation that waits keeps to it itself, and says why it waited.
+	if timeout > 0 && a.Consistency != patcher.Quiescent && a.At == nil {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
@@ -243,29 +254,15 @@ func (s *patches) answer(ctx context.Context, command string, raw json.RawMessag
 		reason = "loaded"
 		r.Patch, r.Receipt, err = e.Load(ctx, a.Path)
 	case "darn/activate":
-		reason = "activated"
-		pending := false
-		r.Patch, r.Receipt, err = e.Activate(ctx, a.ID, patcher.ActivateOptions{
-			Consistency: a.Consistency, Timeout: timeout, Replace: a.Replace,
-			Waiting: func(patch *patcher.Patch, why *finding.Refusal) {
-				update(why.Findings[0].Message)
-				if !pending {
-					pending = true
-					s.tell("pending", patch, nil)
-				}
-			},
-		})
-		switch {
-		case err != nil && pending:
-			s.tell("failed", find(context.WithoutCancel(ctx), e, a.ID), nil)
-		case err == nil:
-			for _, id := range r.Receipt.Replaced {
-				s.tell("deactivated", find(ctx, e, id), r.Receipt)
-			}
-		}
+		return s.activate(ctx, e, &a, timeout, update)
 	case "darn/deactivate":
 		reason = "deactivated"
-		r.Patch, r.Receipt, err = e.Deactivate(ctx, a.ID)
+		if r.Patch, r.Receipt, err = e.Deactivate(ctx, a.ID); err == nil {
+			if v, ok := s.pending.Load(a.ID); ok {
+				<-v.(*activation).over
+			}
+			r.Receipt.AddHalts(s.watches.unwatchFirst(ctx, a.ID))
+		}
 	case "darn/unload":
 		reason = "unloaded"
 		was := find(ctx, e, a.ID)
@@ -280,6 +277,63 @@ func (s *patches) answer(ctx context.Context, command string, raw json.RawMessag
 	}
 	s.changed(ctx, e, reason, r.Patch, r.Receipt)
 	return r, nil
+}
+
+// activate runs darn/activate.
+func (s *patches) activate(ctx context.Context, e *patcher.Engine, a *arguments, timeout time.Duration, update func(string)) (r result, err error) {
+	pending := false
+	opts := patcher.ActivateOptions{
+		Consistency: a.Consistency, Timeout: timeout, Replace: a.Replace,
+		Waiting: func(patch *patcher.Patch, why *finding.Refusal) {
+			update(why.Findings[0].Message)
+			if !pending && a.At == nil {
+				pending = true
+				s.tell("pending", patch, nil)
+			}
+		},
+	}
+	if a.At != nil {
+		return s.activateAt(ctx, e, a, opts)
+	}
+	var halts process.HaltStats
+	p := find(ctx, e, a.ID)
+	watched := a.StopOnFirstCall && p.State == patcher.Loaded
+	if watched {
+		if halts, err = s.watches.watchFirst(ctx, p); err != nil {
+			return result{}, err
+		}
+	}
+	if r.Patch, r.Receipt, err = e.Activate(ctx, a.ID, opts); err != nil {
+		if watched {
+			s.watches.unwatchFirst(ctx, a.ID)
+		}
+		if pending {
+			s.failed(ctx, e, a.ID, err)
+		}
+		return result{}, err
+	}
+	r.Receipt.AddHalts(halts)
+	s.activated(ctx, e, r.Patch, r.Receipt)
+	return r, nil
+}
+
+// activated tells the client of an activation, and of the patches that it has
+// replaced.
+func (s *patches) activated(ctx context.Context, e *patcher.Engine, p *patcher.Patch, r *patcher.Receipt) {
+	r.AddHalts(s.watches.unwatchFirst(ctx, r.Replaced...))
+	for _, id := range r.Replaced {
+		s.tell("deactivated", find(context.WithoutCancel(ctx), e, id), r)
+	}
+	s.changed(ctx, e, "activated", p, r)
+}
+
+// failed tells the client that a patch that was pending is not activated.
+func (s *patches) failed(ctx context.Context, e *patcher.Engine, id string, err error) {
+	body := patchEvent{Reason: "failed", Patch: find(context.WithoutCancel(ctx), e, id)}
+	if r := finding.As(err); r != nil {
+		body.Findings = r.Findings
+	}
+	s.send(body)
 }
 
 // changed tells the client what an operation has changed.
@@ -301,14 +355,18 @@ func (s *patches) changed(ctx context.Context, e *patcher.Engine, reason string,
 // clients that know Darn only: others may give up the session over it, as Helix
 // does.
 func (s *patches) tell(reason string, p *patcher.Patch, receipt *patcher.Receipt) {
+	s.send(patchEvent{Reason: reason, Patch: p, Receipt: receipt})
+}
+
+func (s *patches) send(body patchEvent) {
 	s.p.mu.Lock()
 	known := s.p.knowsDarn
 	s.p.mu.Unlock()
 	if known {
-		s.p.event("darn/patch", patchEvent{reason, p, receipt})
+		s.p.event("darn/patch", body)
 	}
-	kind := map[string]string{"loaded": "new", "unloaded": "removed"}[reason]
-	s.p.event("module", moduleEvent{cmp.Or(kind, "changed"), moduleOf(p)})
+	kind := map[string]string{"loaded": "new", "unloaded": "removed"}[body.Reason]
+	s.p.event("module", moduleEvent{cmp.Or(kind, "changed"), moduleOf(body.Patch)})
 }
 
 // moduleEvent is the body of the event module.
@@ -322,6 +380,8 @@ type patchEvent struct {
 	Reason  string           `json:"reason"`
 	Patch   *patcher.Patch   `json:"patch"`
 	Receipt *patcher.Receipt `json:"receipt,omitempty"` // none yet with pending, and none with failed
+	// Findings say why an activation has failed.
+	Findings []finding.Finding `json:"findings,omitempty"`
 }
 
 // find returns the patch with an id as it is now.

@@ -63,7 +63,7 @@ func newProxy(conn io.ReadWriteCloser, cfg Config) *proxy {
 		holding: make(chan struct{}, 1),
 		lastAsk: firstAsk,
 		waiting: make(map[int]func(*header)),
-		state:   state{changed: make(chan struct{})},
+		state:   state{changed: make(chan struct{}), lastSets: make(map[string]*header)},
 	}
 	p.patches.init(p)
 	p.inner = newSessionConn(p.fromSession)
@@ -169,6 +169,11 @@ func (p *proxy) fromClient(msg []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.forwarded(h, stepGoesOn)
+	if setRequest(h.Command) {
+		// As the session gets it, to be made again if need be.
+		h = &header{Seq: h.Seq, Command: h.Command, Arguments: member(msg, "arguments")}
+		p.lastSets[setKey(h)] = h
+	}
 	p.inner.send(msg)
 	if h.Command == "configurationDone" {
 		go p.patches.offer() // it may have to wait for p.mu
@@ -202,6 +207,12 @@ func (p *proxy) fromSession(msg []byte) {
 		}
 		return
 	}
+	if h.Event == "stopped" || h.Event == "output" {
+		if msg = p.patches.watches.atStop(msg, &h); msg == nil {
+			return
+		}
+		_ = json.Unmarshal(msg, &h)
+	}
 	pid := 0
 	if h.Event == "initialized" {
 		pid = debuggerOf(p.session).ProcessPid()
@@ -216,12 +227,9 @@ func (p *proxy) fromSession(msg []byte) {
 			msg = edit(msg, "body", addCapabilities)
 		case h.Command == "stackTrace" && h.Success:
 			msg = edit(msg, "body", p.patches.showFrames)
-		case h.Success && (h.Command == "setBreakpoints" || h.Command == "setFunctionBreakpoints"):
-			if len(p.patches.files()) > 0 {
-				p.patches.set(&h, msg)
-				return
-			}
-			p.patches.told.hear(h.Body)
+		case h.Success && setRequest(h.Command):
+			p.patches.set(&h, msg)
+			return
 		}
 		p.pass(msg)
 	case h.Event == "stopped":
@@ -265,7 +273,10 @@ func (p *proxy) passStop(msg []byte, h *header) {
 		return
 	}
 	p.client.put(func() []byte {
-		<-hold.judged
+		select {
+		case <-hold.judged:
+		case <-p.done:
+		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if !p.halted {
@@ -312,7 +323,7 @@ func addCapabilities(body []byte) []byte {
 	return addMember(body, "supportsDarn", true)
 }
 
-// noDebug and terminates read arguments of requests.
+// noDebug, substitutePath and terminates read arguments of requests.
 
 func noDebug(h *header) bool {
 	var a struct {
@@ -320,6 +331,17 @@ func noDebug(h *header) bool {
 	}
 	_ = json.Unmarshal(h.Arguments, &a)
 	return a.NoDebug && h.Command == "launch"
+}
+
+func substitutePath(h *header) (rules [][2]string) {
+	var a struct {
+		SubstitutePath []struct{ From, To string } `json:"substitutePath"`
+	}
+	_ = json.Unmarshal(h.Arguments, &a)
+	for _, r := range a.SubstitutePath {
+		rules = append(rules, [2]string{r.From, r.To})
+	}
+	return rules
 }
 
 func terminates(h *header) bool {

@@ -71,8 +71,9 @@ func TestRequestsAreRefusedWithTheReason(t *testing.T) {
 		{"darn/activate", map[string]any{"id": "p1"}, errorRefused, finding.NotLoaded, `"p1"`},
 		{"darn/deactivate", map[string]any{"id": "p1"}, errorRefused, finding.NotLoaded, `"p1"`},
 		{"darn/unload", map[string]any{"id": "p1"}, errorRefused, finding.NotLoaded, `"p1"`},
-		{"darn/activate", map[string]any{"id": "p1", "at": map[string]any{"path": "x.go", "line": 1}}, errorFailed, "", "not supported yet"},
-		{"darn/activate", map[string]any{"id": "p1", "stopOnFirstCall": true}, errorFailed, "", "not supported yet"},
+		{"darn/activate", map[string]any{"id": "p1", "at": map[string]any{"path": "x.go", "line": 1}}, errorRefused, finding.NotLoaded, `"p1"`},
+		{"darn/activate", map[string]any{"id": "p1", "stopOnFirstCall": true}, errorRefused, finding.NotLoaded, `"p1"`},
+		{"darn/activate", map[string]any{"id": "p1", "at": "x.go:1"}, errorFailed, "", "make no sense"},
 		{"darn/nosuch", nil, errorFailed, "", "not a request that Darn knows"},
 	} {
 		e := c.fails(test.command, test.arguments)

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"unsafe"
 
+	"github.com/go-delve/delve/service/api"
 	"github.com/go-delve/delve/service/dap"
 	"github.com/go-delve/delve/service/debugger"
 )
@@ -28,3 +29,10 @@ var debuggerOffset = func() uintptr {
 func debuggerOf(s *dap.Session) *debugger.Debugger {
 	return *(**debugger.Debugger)(unsafe.Add(unsafe.Pointer(s), debuggerOffset))
 }
+
+// setLogMessage makes bp a logpoint of the session's, which writes message when
+// it is hit and resumes the target when the write returns. The link fails if
+// this version of Delve has no such function.
+//
+//go:linkname setLogMessage github.com/go-delve/delve/service/dap.setLogMessage
+func setLogMessage(bp *api.Breakpoint, message string) error

@@ -43,7 +43,13 @@ type state struct {
 	// quiescing is set when the session is about to end: its last stop is the
 	// proxy's own.
 	quiescing bool
-	// changed is closed at the next change of phase or stepping.
+	// still is the standstill of the session, if there is one.
+	still *standstill
+	// lastSets are the client's last requests to set breakpoints, by setKey.
+	lastSets map[string]*header
+	// substitute are the client's rules to turn its paths into the program's.
+	substitute [][2]string
+	// changed is closed at the next change of phase, stepping or still.
 	changed chan struct{}
 }
 
@@ -59,6 +65,7 @@ func (p *proxy) forwarded(h *header, stepGoesOn bool) {
 	case "launch", "attach":
 		p.attached = h.Command == "attach"
 		p.noDebug = noDebug(h)
+		p.substitute = substitutePath(h)
 	case "pause", "restart", "disconnect":
 		p.pausing = p.phase == running
 	case "configurationDone", "continue", "reverseContinue":

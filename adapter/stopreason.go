@@ -22,13 +22,14 @@ const (
 )
 
 // coincidence returns the reason for which the session will report a stop that
-// met a halt, nil if it will not. The group is locked and stopped.
+// met a halt, nil if it will not, or if it's for a breakpoint of Darn's own. The
+// group is locked and stopped.
 func coincidence(group *proc.TargetGroup) *stopReason {
 	target := group.Selected
 	threads := append([]proc.Thread{target.CurrentThread()}, target.ThreadList()...)
 	for _, th := range threads {
 		bp := th.Breakpoint()
-		if bp.Breakpoint == nil || !bp.Active || bp.Logical == nil || bp.Logical.Tracepoint {
+		if bp.Breakpoint == nil || !bp.Active || bp.Logical == nil || bp.Logical.Tracepoint || isPlace(bp.Logical) {
 			continue
 		}
 		r := &stopReason{reason: "breakpoint", breakpoints: []int{bp.LogicalID()}}
@@ -79,7 +80,10 @@ func (r *stopReason) report(event []byte) []byte {
 			body.Reason, body.HitBreakpointIds = "breakpoint", []int{}
 			return marshal(body)
 		}
-		body.Reason, body.Description, body.Text = r.reason, r.description, r.text
+		body.Reason, body.Description = r.reason, r.description
+		if r.text != "" {
+			body.Text = r.text
+		}
 		body.HitBreakpointIds = r.breakpoints
 		if r.thread != 0 {
 			body.ThreadId = int(r.thread)

@@ -44,6 +44,15 @@ func edit(msg []byte, member string, change func(value []byte) []byte) []byte {
 	return msg
 }
 
+// member returns the value of a member of the object msg, nil without it.
+func member(msg []byte, name string) (value json.RawMessage) {
+	edit(msg, name, func(v []byte) []byte {
+		value = v
+		return v
+	})
+	return value
+}
+
 // renumber sets the sequence number of msg.
 func renumber(msg []byte, seq int) []byte {
 	return edit(msg, "seq", func([]byte) []byte { return strconv.AppendInt(nil, int64(seq), 10) })

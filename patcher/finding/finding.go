@@ -42,6 +42,8 @@ const (
 	Busy                     Code = "busy"
 	GCTimeout                Code = "gc-timeout"
 	QuiescenceTimeout        Code = "quiescence-timeout"
+	PointInvalid             Code = "point-invalid"
+	PointTimeout             Code = "point-timeout"
 	TargetExited             Code = "target-exited"
 )
 
