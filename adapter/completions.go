@@ -96,6 +96,7 @@ func (s *patches) inState(ctx context.Context, command string) []patcher.Patch {
 		"activate":   {patcher.Loaded},
 		"deactivate": {patcher.Active, patcher.Pending},
 		"unload":     {patcher.Loaded, patcher.Active},
+		"compare":    {patcher.Loaded, patcher.Pending, patcher.Active},
 	}[command]
 	if states == nil {
 		return nil

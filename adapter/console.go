@@ -27,6 +27,7 @@ var consoleCommands = []struct{ name, arguments, help string }{
 	{"unload", "ID", "take the module out"},
 	{"again", "", "after a restart: apply the patches of the last process that fit"},
 	{"list", "", "the patches in the target, and the frames in old code"},
+	{"compare", "ID CALL", "what the old and the new code of a function return; it really runs, twice"},
 }
 
 // activateWords are what may follow the id in activate.
@@ -70,7 +71,7 @@ func (s *patches) console(h *header) bool {
 		return false
 	}
 	s.start(func(ctx context.Context) {
-		text, body, err := s.command(ctx, m[1], m[2])
+		text, body, err := s.command(ctx, m[1], m[2], a.FrameId)
 		if err != nil {
 			s.p.refuse(h, err)
 			return
@@ -81,8 +82,9 @@ func (s *patches) console(h *header) bool {
 	return true
 }
 
-// command runs a command and returns what to print, with the answer that it shows.
-func (s *patches) command(ctx context.Context, name, argument string) (string, any, error) {
+// command runs a command, typed while a frame was selected, and returns what to
+// print, with the answer that it shows.
+func (s *patches) command(ctx context.Context, name, argument string, frame int) (string, any, error) {
 	var a arguments
 	switch name {
 	case "help":
@@ -98,6 +100,9 @@ func (s *patches) command(ctx context.Context, name, argument string) (string, a
 		}
 	case "deactivate", "unload":
 		a.ID = argument
+	case "compare":
+		id, call, _ := strings.Cut(argument, " ")
+		a.ID, a.Expression, a.FrameID = id, strings.TrimSpace(call), frame
 	case "list":
 	default:
 		return "", nil, fmt.Errorf("darn has no command %s:\n%s", name, consoleHelp())
@@ -114,6 +119,8 @@ func (s *patches) command(ctx context.Context, name, argument string) (string, a
 		return showInspection(body), body, nil
 	case *patcher.Listing:
 		return showListing(body), body, nil
+	case *comparison:
+		return showComparison(body), body, nil
 	case result:
 		return showResult(body), body, nil
 	}

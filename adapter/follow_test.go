@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -27,16 +28,24 @@ func editedShop(t testing.TB) (main, module, exe string) {
 // it was edited.
 func editShop(t testing.TB, was, is string) (main, module, exe string) {
 	t.Helper()
+	return editTarget(t, "shop", []string{was, is})
+}
+
+// editTarget builds a program in testdata/targets, with flags, and a module of an
+// edit of a copy of it: pairs of what was and what is. The copy stays as it was
+// edited.
+func editTarget(t testing.TB, name string, edit []string, flags ...string) (main, module, exe string) {
+	t.Helper()
 	dir := t.TempDir()
-	module, exe = filepath.Join(dir, "edit.so"), filepath.Join(dir, "shop")
+	module, exe = filepath.Join(dir, "edit.so"), filepath.Join(dir, name)
 	base := filepath.Join(dir, "base")
 	for _, copy := range []string{base, filepath.Join(dir, "src")} {
-		if err := os.CopyFS(copy, os.DirFS("../testdata/targets/shop")); err != nil {
+		if err := os.CopyFS(copy, os.DirFS("../testdata/targets/"+name)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	main = filepath.Join(dir, "src", "main.go")
-	cmd := exec.Command("go", "build", "-o", exe, ".")
+	cmd := exec.Command("go", append(append([]string{"build"}, flags...), "-o", exe, ".")...)
 	cmd.Dir = filepath.Dir(main)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building: %v\n%s", err, out)
@@ -45,10 +54,14 @@ func editShop(t testing.TB, was, is string) (main, module, exe string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(text), was) {
-		t.Fatalf("%s has no %q", main, was)
+	edited := string(text)
+	for pair := range slices.Chunk(edit, 2) {
+		if !strings.Contains(edited, pair[0]) {
+			t.Fatalf("%s has no %q", main, pair[0])
+		}
+		edited = strings.Replace(edited, pair[0], pair[1], 1)
 	}
-	if err := os.WriteFile(main, []byte(strings.Replace(string(text), was, is, 1)), 0o644); err != nil {
+	if err := os.WriteFile(main, []byte(edited), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := builder.Build(t.Context(), builder.Options{Dir: filepath.Dir(main), Base: base, Target: exe, Output: module}); err != nil {

@@ -34,8 +34,10 @@ func TestMain(m *testing.M) {
 	how, addr, _ := strings.Cut(mode, " ")
 	var err error
 	switch how {
-	case "listen":
-		cfg.Listen = addr
+	case "listen", "impatient":
+		if cfg.Listen = addr; how == "impatient" {
+			comparePatience = 3 * time.Second
+		}
 		err = Listen(ctx, cfg)
 	case "dial":
 		cfg.ClientAddr = addr

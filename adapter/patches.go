@@ -194,6 +194,8 @@ type arguments struct {
 	At              *pointArguments `json:"at,omitempty"`
 	StopOnFirstCall bool            `json:"stopOnFirstCall"`
 	Replace         bool            `json:"replace"`
+	Expression      string          `json:"expression"`
+	FrameID         int             `json:"frameId"`
 }
 
 // result is the answer to the requests that change a patch.
@@ -222,13 +224,16 @@ func (s *patches) answer(ctx context.Context, command string, raw json.RawMessag
 			return nil, err
 		}
 		a.Path = path
-	case "darn/activate", "darn/deactivate", "darn/unload":
+	case "darn/activate", "darn/deactivate", "darn/unload", "darn/compare":
 		if a.ID == "" {
 			return nil, fmt.Errorf("%s needs the argument id: of a loaded patch, as darn/list shows it", command)
 		}
+		if command == "darn/compare" && a.Expression == "" {
+			return nil, fmt.Errorf("%s needs the argument expression: a call of one of the patch's functions, such as main.total(n, 100)", command)
+		}
 	case "darn/list":
 	default:
-		return nil, fmt.Errorf("%s is not a request that Darn knows: it knows inspect, load, activate, deactivate, unload and list", command)
+		return nil, fmt.Errorf("%s is not a request that Darn knows: it knows inspect, load, activate, deactivate, unload, list and compare", command)
 	}
 	timeout := time.Duration(a.TimeoutMs) * time.Millisecond
 	// An activation that waits keeps to it itself, and says why it waited.
@@ -250,6 +255,8 @@ func (s *patches) answer(ctx context.Context, command string, raw json.RawMessag
 		return e.Inspect(ctx, a.Path)
 	case "darn/list":
 		return e.List(ctx)
+	case "darn/compare":
+		return s.compare(ctx, e, a)
 	case "darn/load":
 		reason = "loaded"
 		r.Patch, r.Receipt, err = e.Load(ctx, a.Path)

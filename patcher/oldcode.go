@@ -22,13 +22,7 @@ func (e *Engine) OldCode(ctx context.Context) (*OldCode, error) {
 	defer end()
 	old := &OldCode{}
 	for _, d := range e.reg.Redirects {
-		var serves *patchRecord
-		for _, id := range slices.Backward(d.Stack) {
-			if p, err := e.reg.patch(id); err == nil && e.state(p) == Active {
-				serves = p
-				break
-			}
-		}
+		serves := e.serving(d)
 		var f *functionRecord
 		for _, p := range e.reg.Patches {
 			g := p.function(d.Entry)
