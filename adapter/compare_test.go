@@ -1,6 +1,7 @@
 package adapter
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -79,7 +80,7 @@ func (b *stoppedBills) refused(expression string) string {
 func (b *stoppedBills) mustSeeNoStop() {
 	b.t.Helper()
 	for _, event := range b.Pending() {
-		if event == "stopped" || event == "continued" || event == "breakpoint" {
+		if event == "stopped" || event == "continued" {
 			b.t.Errorf("unexpected event %s among %v", event, b.Pending())
 		}
 	}
@@ -272,4 +273,60 @@ func TestCompareOfACallThatDoesNotReturnSaysSo(t *testing.T) {
 	if got := b.get("/bill"); got != oldBill {
 		t.Errorf("the program answers %q, want %q", got, oldBill)
 	}
+}
+
+func TestCompareThatAnotherGoroutineStopsSaysSo(t *testing.T) {
+	b := stopBills(t, unoptimised)
+	call, err := b.Send("darn/compare", map[string]any{"id": b.patch.ID, "expression": "pause(2)"})
+	b.must(err)
+	other := make(chan string, 1)
+	go func() { other <- b.get("/bill") }()
+	err = b.Await(b.ctx, call, nil)
+	e, ok := err.(*dapclient.Error)
+	if !ok || !strings.HasPrefix(e.Format, "the program stopped while the old version of pause ran, at a breakpoint that another goroutine came to") {
+		t.Fatalf("got %v", err)
+	}
+	stop := b.stoppedFor("breakpoint")
+	// Nothing is hidden from the debugger any more.
+	if got := b.stack(stop.ThreadId); !strings.HasPrefix(got, "main.main.func1:") || strings.Contains(got, hidden) {
+		t.Errorf("the stack is %s", got)
+	}
+	b.breakpoints(b.main)
+	b.resume("continue", stop.ThreadId)
+	stop = b.stopped() // the call has returned
+	b.resume("continue", stop.ThreadId)
+	for _, answer := range []chan string{b.answer, other} {
+		if got := <-answer; got != oldBill {
+			t.Errorf("the program answers %q, want %q", got, oldBill)
+		}
+	}
+	b.disconnect(false)
+	if got := b.get("/bill"); got != oldBill {
+		t.Errorf("the program answers %q, want %q", got, oldBill)
+	}
+}
+
+func TestCompareWithoutTheModulesFileIsRefused(t *testing.T) {
+	main, module, exe := editTarget(t, "bills", billsEdit, unoptimised)
+	target, get := startShop(t, exe)
+	first, _ := session(t)
+	first.attach(target.Process.Pid)
+	first.configured()
+	p := first.patch("load", map[string]any{"path": module})
+	first.disconnect(false)
+	if err := os.Remove(module); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("XDG_CACHE_HOME", t.TempDir()) // another user's copy is not seen
+	b := &stoppedBills{main: main, patch: p, get: get, answer: make(chan string, 1)}
+	b.client, _ = session(t)
+	b.attach(target.Process.Pid)
+	b.breakpoints(main, lineOf(t, main, "// stop here"))
+	b.configured()
+	b.ask()
+	b.stop = b.stoppedFor("breakpoint")
+	if got, want := b.refused("total(n, price)"), "the debugger does not know the code of patch 1 [unsupported-target]; its module's file is gone"; !strings.HasPrefix(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	b.goesOn()
 }
