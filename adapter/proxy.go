@@ -161,6 +161,8 @@ func (p *proxy) fromClient(msg []byte) {
 		p.quiesce(terminates(h))
 	case h.Command == "pause":
 		p.clearDownloads()
+	case h.Command == "stepIn":
+		p.patches.prepareStepIn(h)
 	}
 	if h.Command == "setBreakpoints" {
 		msg = p.patches.renumber(h, msg)

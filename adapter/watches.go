@@ -39,6 +39,9 @@ type watches struct {
 	lastID int
 	points []*point
 	firsts []*firstCall
+	step   *place // of a step into a call that is under way, if new code may be called
+	// ended is set when step was hit: Delve will say that it was interrupted.
+	ended bool
 }
 
 func (w *watches) init(p *proxy) { w.p, w.token, w.lastID = p, "darn point "+rand.Text(), firstPlaceID }
@@ -65,6 +68,9 @@ func (w *watches) places() (places []*place) {
 	}
 	for _, f := range w.firsts {
 		places = append(places, f.place)
+	}
+	if w.step != nil {
+		places = append(places, w.step)
 	}
 	return places
 }
@@ -138,16 +144,21 @@ func (w *watches) isToken(h *header) bool {
 // if there is none for it. It is called in the session's goroutine without p.mu.
 func (w *watches) atStop(msg []byte, h *header) []byte {
 	own := h.Event == "output" && w.isToken(h)
+	w.mu.Lock()
+	watching := len(w.places()) > 0
+	drop := w.ended && h.Event == "output" && isInterrupted(h)
+	w.ended = w.ended && h.Event == "output" && !drop
+	w.mu.Unlock()
+	if drop {
+		return nil
+	}
 	if h.Event == "output" && !own && !loggedAt(h) {
 		return msg
 	}
-	w.mu.Lock()
-	watching := len(w.points)+len(w.firsts) > 0
-	w.mu.Unlock()
 	if watching || own {
 		w.p.standStill(func() {
 			since := time.Now()
-			reached, threads, call, others := w.look()
+			reached, threads, call, stepped, others := w.look(h.Event == "stopped")
 			for _, pt := range reached {
 				pt.reached <- arrival{since, threads}
 			}
@@ -159,6 +170,8 @@ func (w *watches) atStop(msg []byte, h *header) []byte {
 			}
 			if call != nil && h.Event == "stopped" {
 				msg = w.p.reportCall(msg, call, others)
+			} else if stepped && !others {
+				msg = reportStep(msg)
 			}
 		})
 	}
@@ -179,17 +192,18 @@ func loggedAt(h *header) bool {
 	return body.Source != nil
 }
 
-// look returns the points that were reached, how many threads stand still, and the
-// first call, if there was one, and takes their breakpoints away; others tells whether a thread stands
-// at a breakpoint of the client's.
-func (w *watches) look() (reached []*point, threads int, call *calledFirst, others bool) {
+// look returns the points that were reached, how many threads stand still, the
+// first call, if there was one, and whether a step into new code has ended, and
+// takes their breakpoints away; others tells whether a thread stands at a
+// breakpoint of the client's. stopped tells that the target stays where it is.
+func (w *watches) look(stopped bool) (reached []*point, threads int, call *calledFirst, stepped, others bool) {
 	w.p.mu.Lock()
 	dbg := w.p.debugger
 	w.p.mu.Unlock()
 	group, unlock := dbg.LockTargetGroup()
 	defer unlock()
 	if ok, _ := group.Valid(); !ok {
-		return nil, 0, nil, false
+		return nil, 0, nil, false, false
 	}
 	w.mu.Lock()
 	all := group.Selected.ThreadList()
@@ -207,6 +221,14 @@ func (w *watches) look() (reached []*point, threads int, call *calledFirst, othe
 		}
 		return c != nil
 	})
+	if stopped && w.step != nil {
+		stepped = slices.ContainsFunc(all, func(th proc.Thread) bool { _, ok := w.step.stands(th); return ok })
+		if stepped && len(w.step.shared) == 0 {
+			w.ended = group.HasSteppingBreakpoints()
+			_ = group.Selected.ClearSteppingBreakpoints() // or continuing would go on with the step
+		}
+		w.step = nil
+	}
 	alive := w.places()
 	w.mu.Unlock()
 	for _, th := range all {
@@ -223,7 +245,7 @@ func (w *watches) look() (reached []*point, threads int, call *calledFirst, othe
 	if len(reached) > 0 || call != nil {
 		w.settle(group)
 	}
-	return reached, len(all), call, others
+	return reached, len(all), call, stepped, others
 }
 
 // setRequest tells whether a request sets breakpoints.
