@@ -441,7 +441,7 @@ func TestPausesAndBreakpointsAtThePoint(t *testing.T) {
 	v := openVisit(t)
 	other := v.line("return flags")
 	stops := 0
-	rounds := 250
+	rounds := 120
 	if testing.Short() {
 		rounds = 30
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/darn-dev/darn/patcher/finding"
 )
 
-var races = flag.Int("races", 150, "how often each request of the client's meets an operation in TestRaces")
+var races = flag.Int("races", 80, "how often each request of the client's meets an operation in TestRaces")
 
 // race is a session whose client's requests meet the patch being switched.
 type race struct {

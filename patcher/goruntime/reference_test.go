@@ -137,11 +137,13 @@ func TestReferencesPassOverTheHeapsBookkeeping(t *testing.T) {
 			return err
 		}
 		s.dead(h, "a bitmap of marks", marks+b.bitSize-8)
-		var span uint64
+		var span, arena uint64 // of a span that is not a dead one
 		for at := range heap.spans {
-			span = at
+			if a := heap.arena(s.rt.snapshot().u64(at + s.rt.layout.span.start)); a != 0 {
+				span, arena = at, a
+			}
 		}
-		s.dead(h, "a number in a span", span+s.rt.layout.span.largeType+8)
+		s.dead(h, "a number in a span", span+s.rt.layout.span.largeType-8)
 		summary, err := s.rt.words(b.summaries, 1)
 		if err != nil {
 			return err
@@ -151,7 +153,6 @@ func TestReferencesPassOverTheHeapsBookkeeping(t *testing.T) {
 			return err
 		}
 		chunk := chunks[slices.IndexFunc(chunks, func(w uint64) bool { return w != 0 })]
-		arena := heap.arena(s.rt.snapshot().u64(span + s.rt.layout.span.start))
 		for what, addr := range map[string]uint64{"the sum of pages": summary[0], "the pages' bitmap": chunk, "the arena": arena} {
 			if addr == 0 || !inUse.holds(addr) {
 				t.Errorf("%s at %#x is not known", what, addr)
