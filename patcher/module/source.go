@@ -25,31 +25,30 @@ type Run struct {
 // OldLine returns the number that a line of the new text had in the old one; ok
 // is false for a line that is new.
 func (s *Source) OldLine(line int) (old int, ok bool) {
-	i, ok := slices.BinarySearchFunc(s.Lines, line, func(x Run, line int) int {
-		if line >= x.New && line < x.New+x.N {
-			return 0
-		}
-		return cmp.Compare(x.New, line)
-	})
-	if !ok {
-		return 0, false
-	}
-	return line - s.Lines[i].New + s.Lines[i].Old, true
+	return s.other(line, func(x Run) (from, to int) { return x.New, x.Old })
 }
 
 // NewLine returns the number that a line of the old text has in the new one; ok
 // is false for a line that is gone.
 func (s *Source) NewLine(line int) (now int, ok bool) {
+	return s.other(line, func(x Run) (from, to int) { return x.Old, x.New })
+}
+
+// other returns the number of a line in the other text; sides tells where a run
+// begins in the line's own and in that.
+func (s *Source) other(line int, sides func(Run) (from, to int)) (int, bool) {
 	i, ok := slices.BinarySearchFunc(s.Lines, line, func(x Run, line int) int {
-		if line >= x.Old && line < x.Old+x.N {
+		from, _ := sides(x)
+		if line >= from && line < from+x.N {
 			return 0
 		}
-		return cmp.Compare(x.Old, line)
+		return cmp.Compare(from, line)
 	})
 	if !ok {
 		return 0, false
 	}
-	return line - s.Lines[i].Old + s.Lines[i].New, true
+	from, to := sides(s.Lines[i])
+	return line - from + to, true
 }
 
 // ordered tells whether Lines is as it must be.

@@ -2,6 +2,7 @@ package emit
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/darn-dev/darn/patcher/build/emit/debuginfo"
 	"github.com/darn-dev/darn/patcher/finding"
@@ -65,12 +66,7 @@ func (b *builder) writeDebug() error {
 	for name, data := range to {
 		b.out.Debug = append(b.out.Debug, module.Section{Name: ".debug_" + name, Data: data})
 	}
-	slices.SortFunc(b.out.Debug, func(x, y module.Section) int {
-		if x.Name < y.Name {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(b.out.Debug, func(x, y module.Section) int { return strings.Compare(x.Name, y.Name) })
 	return nil
 }
 
