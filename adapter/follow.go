@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-dap"
 
 	"github.com/darn-dev/darn/patcher"
+	"github.com/darn-dev/darn/patcher/process"
 )
 
 // A breakpoint on a line or a function sits in the code that new calls run. The
@@ -32,36 +33,34 @@ const lineMark = 1 << 24
 const followPatience = 10 * time.Second
 
 // follow moves the client's breakpoints to where they belong now, and returns
-// those that moved. The target is halted if there are any; what can't be moved
-// now is moved the next time.
-func (s *patches) follow(ctx context.Context) (moved []dap.Breakpoint) {
-	if s.told.none() {
+// those that moved, and what that took of the target's time: it is halted if
+// there are any. What can't be moved now is moved the next time.
+func (s *patches) follow(ctx context.Context) (moved []dap.Breakpoint, halts process.HaltStats) {
+	if !s.p.hasBreakpoints() {
+		return nil, halts
+	}
+	halts, _ = s.p.withTarget(ctx, func(group *proc.TargetGroup) error {
+		s.watches.yield(group)
+		defer s.watches.settle(group)
+		old, files := s.old.Load(), s.files()
+		for _, bp := range group.LogicalBreakpoints {
+			if bp.LogicalID <= 0 || !bp.Enabled() {
+				continue
+			}
+			b := placed{bp: bp, target: group.Selected, old: old, files: files}
+			if !b.find() {
+				continue
+			}
+			changed := b.move()
+			now := b.report()
+			if news := s.told.tell(now); news || changed {
+				moved = append(moved, now)
+			}
+		}
 		return nil
-	}
-	stop, err := s.p.Halt(ctx)
-	if err != nil {
-		return nil
-	}
-	defer func() { _ = stop.Release() }() // the next halt says what is wrong
-	s.watches.yield(stop.Group)
-	defer s.watches.settle(stop.Group)
-	old, files := s.old.Load(), s.files()
-	for _, bp := range stop.Group.LogicalBreakpoints {
-		if bp.LogicalID <= 0 || !bp.Enabled() {
-			continue
-		}
-		b := placed{bp: bp, target: stop.Group.Selected, old: old, files: files}
-		if !b.find() {
-			continue
-		}
-		changed := b.move()
-		now := b.report()
-		if news := s.told.tell(now); news || changed {
-			moved = append(moved, now)
-		}
-	}
+	})
 	slices.SortFunc(moved, func(a, b dap.Breakpoint) int { return a.Id - b.Id })
-	return moved
+	return moved, halts
 }
 
 // set passes the answer to a request for breakpoints to the client when they are
@@ -111,7 +110,7 @@ func (s *patches) set(h *header, msg []byte) {
 // told is what the client was told of its breakpoints.
 type told struct {
 	mu   sync.Mutex
-	last map[int]dap.Breakpoint // by id; nil while it has set none
+	last map[int]dap.Breakpoint // by id
 	// asked are the lines of requests that are under way, as the client gave
 	// them, by sequence number.
 	asked map[int][]int
@@ -123,20 +122,11 @@ func (t *told) hear(body []byte) {
 	_ = json.Unmarshal(body, &b)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.last == nil {
-		t.last = make(map[int]dap.Breakpoint)
-	}
 	for _, b := range b.Breakpoints {
 		if b.Id > 0 {
 			t.last[b.Id] = b
 		}
 	}
-}
-
-func (t *told) none() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.last == nil
 }
 
 // tell notes what the client is told; it returns whether that is new to it.
@@ -197,9 +187,6 @@ func (s *patches) renumber(h *header, msg []byte) []byte {
 	a.Lines = nil // of old clients
 	s.told.mu.Lock()
 	defer s.told.mu.Unlock()
-	if s.told.asked == nil {
-		s.told.asked = make(map[int][]int)
-	}
 	s.told.asked[h.Seq] = lines
 	return edit(msg, "arguments", func([]byte) []byte { return marshal(a) })
 }

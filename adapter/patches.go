@@ -50,6 +50,7 @@ type patches struct {
 func (s *patches) init(p *proxy) {
 	s.p = p
 	s.watches.init(p)
+	s.told.last, s.told.asked = make(map[int]dap.Breakpoint), make(map[int][]int)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 }
 
@@ -346,7 +347,9 @@ func (s *patches) failed(ctx context.Context, e *patcher.Engine, id string, err 
 // changed tells the client what an operation has changed.
 func (s *patches) changed(ctx context.Context, e *patcher.Engine, reason string, p *patcher.Patch, receipt *patcher.Receipt) {
 	s.note(context.WithoutCancel(ctx), e)
-	for _, b := range s.follow(context.WithoutCancel(ctx)) {
+	moved, halts := s.follow(context.WithoutCancel(ctx))
+	receipt.AddHalts(halts)
+	for _, b := range moved {
 		s.p.event("breakpoint", dap.BreakpointEventBody{Reason: "changed", Breakpoint: b})
 	}
 	s.tell(reason, p, receipt)

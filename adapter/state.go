@@ -2,6 +2,7 @@ package adapter
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/darn-dev/darn/patcher/finding"
@@ -159,4 +160,19 @@ func (p *proxy) ready() error {
 		return finding.Refuse(finding.TargetExited, "the target has exited", "start it again; patches of a process end with it")
 	}
 	return nil
+}
+
+// hasBreakpoints tells whether the client has breakpoints on lines or functions.
+func (p *proxy) hasBreakpoints() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, set := range p.lastSets {
+		var a struct {
+			Breakpoints []json.RawMessage `json:"breakpoints"`
+		}
+		if set.Command != "setInstructionBreakpoints" && json.Unmarshal(set.Arguments, &a) == nil && len(a.Breakpoints) > 0 {
+			return true
+		}
+	}
+	return false
 }
