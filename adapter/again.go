@@ -59,11 +59,20 @@ func (s *patches) offer() {
 	})
 }
 
-// fits returns why a patch of the last process can't be loaded into this one.
-func (s *patches) fits(ctx context.Context, e *patcher.Engine, p *patcher.Patch) error {
+// moduleFile returns the module that a patch was loaded from.
+func moduleFile(p *patcher.Patch) (string, error) {
 	path := builder.ModuleFile(p.Path, p.Module)
 	if path == "" {
-		return fmt.Errorf("its module file is gone")
+		return "", fmt.Errorf("its module file %s is gone", p.Path)
+	}
+	return path, nil
+}
+
+// fits returns why a patch of the last process can't be loaded into this one.
+func (s *patches) fits(ctx context.Context, e *patcher.Engine, p *patcher.Patch) error {
+	path, err := moduleFile(p)
+	if err != nil {
+		return err
 	}
 	i, err := e.Inspect(ctx, path)
 	if err != nil {
@@ -106,9 +115,9 @@ func (s *patches) again(ctx context.Context) (string, error) {
 
 // reapply brings one patch into the state that it had.
 func (s *patches) reapply(ctx context.Context, p *patcher.Patch) (patcher.State, error) {
-	path := builder.ModuleFile(p.Path, p.Module)
-	if path == "" {
-		return "", fmt.Errorf("its module file %s is gone", p.Path)
+	path, err := moduleFile(p)
+	if err != nil {
+		return "", err
 	}
 	body, err := s.answer(ctx, "darn/load", marshal(arguments{Path: path}))
 	if err != nil {
