@@ -3,6 +3,7 @@ package realworld
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -161,15 +162,20 @@ func replace(t *testing.T, path, old, edited string) {
 	}
 }
 
-// freeAddress returns an address that nobody listens at.
+// freeAddress returns an address that nobody listens at, and that no connection
+// is given for its own end: those get ports of net.ipv4.ip_local_port_range,
+// 32768 and up, and the server binds its port only later.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // startServer starts a server and waits until it answers at url.
