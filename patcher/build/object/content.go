@@ -211,7 +211,7 @@ func (e *equality) nameless(b, n *Reloc, lengths func(uint64) bool) string {
 		return e.functions(f, g)
 	}
 	if isTypes(bs.Name) && isTypes(ns.Name) {
-		if e.types(b.Target, n.Target) {
+		if e.isLoad(b) && sameWord(e.base, e.new, b.Target, n.Target) || e.types(b.Target, n.Target) {
 			return ""
 		}
 		return e.instead(b, n)
@@ -260,6 +260,16 @@ func (e *equality) types(b, n Place) bool {
 		}
 	}
 	return true
+}
+
+// sameWord tells whether what is at two places, to the end of the word there, is
+// the same, and no address: that is all that code sees which reads a field of a
+// descriptor, as inlined code of package reflect does.
+func sameWord(base, now *Object, b, n Place) bool {
+	size := 8 - b.Offset%8
+	x, y := base.bytesAt(b, size), now.bytesAt(n, size)
+	return x != nil && bytes.Equal(x, y) &&
+		len(base.relocs(b.Section, b.Offset, b.Offset+size)) == 0 && len(now.relocs(n.Section, n.Offset, n.Offset+size)) == 0
 }
 
 // typeParts says of the kinds of nameless types that are made of others alone

@@ -4,6 +4,7 @@ package main
 import (
 	"example.com/sample/sub"
 	"os"
+	"reflect"
 )
 
 type shape interface{ area() int }
@@ -51,6 +52,19 @@ func largest[T int | string](list []T) (m T) {
 func greet(name string) string {
 	counter++
 	return "hello, dear " + name
+}
+
+type plain struct{ left, right int }
+
+// fields reads fields of a type's descriptor: package reflect is inlined.
+//
+//go:noinline
+func fields(s *plain) (n int) {
+	v := reflect.ValueOf(s).Elem()
+	for i := range v.NumField() {
+		n += len(v.Type().Field(i).Name)
+	}
+	return n
 }
 
 func double(n int) int { return 2 * n }
@@ -151,6 +165,7 @@ func main() {
 	println(total(shapes), b.get(), classify(calls(shapes[0])), useDouble(3), below(a(2)), f(), g(), walker(3)(), widest(), largest(limits), largest([]int{1}), started, sub.Text())
 	println(whole(), sliced())
 	println(nameless(1, os.Args[0], true))
+	println(fields(new(plain)))
 	go func() { println("background") }()
 	go worker(nil)
 	go reader(nil)
