@@ -2,6 +2,7 @@ package adapter
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -62,7 +63,11 @@ func TestPatchesAreOfferedAgainAfterARestart(t *testing.T) {
 
 // A program that was built anew is another one.
 func TestPatchesThatDoNotFitAreNotOffered(t *testing.T) {
-	_, module, exe := editedShop(t)
+	_, module, built := editedShop(t)
+	exe := filepath.Join(t.TempDir(), "shop")
+	if err := os.Link(built, exe); err != nil {
+		t.Fatal(err)
+	}
 	s, err := theShop()
 	if err != nil {
 		t.Fatal(err)

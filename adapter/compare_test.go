@@ -2,6 +2,7 @@ package adapter
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -183,7 +184,30 @@ func TestCompareTakesTheFrameInTheEditor(t *testing.T) {
 	if e := b.fails("darn/compare", arguments); !strings.Contains(e.Format, "topmost stack frame") {
 		t.Errorf("the caller's frame: %q", e.Format)
 	}
+	arguments["frameId"] = 4711
+	if e := b.fails("darn/compare", arguments); !strings.Contains(e.Format, "frame 4711 has no goroutine") {
+		t.Errorf("a frame that there is not: %q", e.Format)
+	}
+	arguments["frameId"] = b.otherFrame()
+	if e := b.fails("darn/compare", arguments); !strings.Contains(e.Format, "functions can be called on the goroutine that stopped only") {
+		t.Errorf("another goroutine's frame: %q", e.Format)
+	}
 	b.goesOn()
+}
+
+// otherFrame returns a frame of a goroutine that has not stopped by itself.
+func (b *stoppedBills) otherFrame() int {
+	b.t.Helper()
+	var threads dap.ThreadsResponseBody
+	b.call("threads", nil, &threads)
+	for _, th := range threads.Threads {
+		var stack dap.StackTraceResponseBody
+		if th.Id != b.stop.ThreadId && b.Call(b.ctx, "stackTrace", dap.StackTraceArguments{ThreadId: th.Id, Levels: 1}, &stack) == nil && len(stack.StackFrames) > 0 {
+			return stack.StackFrames[0].Id
+		}
+	}
+	b.t.Fatal("there is no other goroutine")
+	return 0
 }
 
 func TestCompareIsRefused(t *testing.T) {
@@ -307,7 +331,11 @@ func TestCompareThatAnotherGoroutineStopsSaysSo(t *testing.T) {
 }
 
 func TestCompareWithoutTheModulesFileIsRefused(t *testing.T) {
-	main, module, exe := editTarget(t, "bills", billsEdit, unoptimised)
+	main, built, exe := editTarget(t, "bills", billsEdit, unoptimised)
+	module := filepath.Join(t.TempDir(), "edit.so")
+	if text, err := os.ReadFile(built); err != nil || os.WriteFile(module, text, 0o644) != nil {
+		t.Fatal("the module can't be copied")
+	}
 	target, get := startShop(t, exe)
 	first, _ := session(t)
 	first.attach(target.Process.Pid)

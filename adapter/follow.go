@@ -22,6 +22,12 @@ import (
 // session sets it wherever the line or the function is, in the program and in
 // every module, and by one numbering of the lines; from there it is moved, here,
 // after whatever may change where it belongs.
+//
+// A call that has stopped at the very entry of a function while its patch was
+// activated goes on to the new code, and stops at the breakpoint there too: it was
+// at one place, and comes to another. To pass the second by would take a breakpoint
+// that knows which call it is, and a call that is preempted at its entry begins
+// again there.
 
 // lineMark is added to the column of a breakpoint whose line the session is told
 // in another numbering than the client's: the client's line and it make up the
@@ -47,12 +53,13 @@ func (s *patches) follow(ctx context.Context) (moved []dap.Breakpoint, halts pro
 			if bp.LogicalID <= 0 || !bp.Enabled() {
 				continue
 			}
-			b := placed{bp: bp, target: group.Selected, old: old, files: files}
+			b := placed{bp: bp, target: group.Selected, old: old, files: files, told: s.told}
 			if !b.find() {
 				continue
 			}
 			changed := b.move()
 			now := b.report()
+			now.Id = s.told.name(now.Id)
 			if news := s.told.tell(now); news || changed {
 				moved = append(moved, now)
 			}
@@ -68,20 +75,28 @@ func (s *patches) follow(ctx context.Context) (moved []dap.Breakpoint, halts pro
 // held.
 func (s *patches) set(h *header, msg []byte) {
 	moves := h.Command != "setInstructionBreakpoints"
+	conflict, shared := s.watches.meets(h.Body)
+	named := h.Body
+	var asked *header
 	if moves {
-		s.told.hear(h.Body)
+		for _, set := range s.p.lastSets {
+			if set.Seq == h.RequestSeq {
+				asked = set
+			}
+		}
+		named = s.told.number(asked, h.Body)
+		s.told.hear(named)
 		moves = len(s.files()) > 0
 	}
-	conflict, shared := s.watches.meets(h.Body)
 	if !moves && !conflict && !shared {
-		s.p.pass(msg)
+		s.p.pass(edit(msg, "body", func([]byte) []byte { return named }))
 		return
 	}
 	done := make(chan json.RawMessage, 1)
 	go s.start(func(ctx context.Context) { // it may have to wait for p.mu
-		body := h.Body
+		body := named
 		if conflict {
-			body = s.watches.giveWay(ctx, h)
+			body = s.told.number(asked, s.watches.giveWay(ctx, h))
 			if moves {
 				s.told.hear(body)
 			}
@@ -95,7 +110,7 @@ func (s *patches) set(h *header, msg []byte) {
 		done <- body
 	})
 	s.p.client.put(func() []byte {
-		body := h.Body
+		body := named
 		select {
 		case body = <-done:
 		case <-time.After(followPatience):
@@ -114,6 +129,33 @@ type told struct {
 	// asked are the lines of requests that are under way, as the client gave
 	// them, by sequence number.
 	asked map[int][]int
+
+	// See pending.go.
+	refused map[string][]int // numbers of what a request has not set, or 0, by setKey
+	given   map[string]int   // all such numbers, by what was asked for
+	names   map[int]int      // the client's numbers, by the session's, where they differ
+	// functions are what breakpoints on functions have stood for, by the session's
+	// numbers: a module that has one may go, and come again.
+	functions map[int][]string
+}
+
+func newTold() *told {
+	return &told{
+		last: make(map[int]dap.Breakpoint), asked: make(map[int][]int),
+		refused: make(map[string][]int), given: make(map[string]int), names: make(map[int]int),
+		functions: make(map[int][]string),
+	}
+}
+
+// standsFor returns the functions that a breakpoint stands for, which are now at
+// the addresses, if they are anywhere.
+func (t *told) standsFor(id int, now []string) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(now) > 0 {
+		t.functions[id] = now
+	}
+	return t.functions[id]
 }
 
 // hear notes the body of the session's answer to a request for breakpoints.
@@ -197,6 +239,7 @@ type placed struct {
 	target *proc.Target
 	old    *patcher.OldCode
 	files  edits
+	told   *told
 
 	path  string // the client's, of a breakpoint on a line
 	line  int    // as the client sees it
@@ -214,15 +257,17 @@ func (b *placed) find() bool {
 			b.line = column - lineMark
 		}
 		all = b.onLine()
-	} else if strings.HasPrefix(b.bp.Name, functionBreakpoint) && len(b.bp.Set.PidAddrs) > 0 {
+	} else if strings.HasPrefix(b.bp.Name, functionBreakpoint) {
 		// The session has looked the functions up.
-		names := map[string]bool{}
+		var names []string
 		for _, at := range b.bp.Set.PidAddrs {
-			if fn := b.target.BinInfo().PCToFunc(at.Addr); fn != nil && !names[fn.Name] {
-				names[fn.Name] = true
-				addrs, _ := proc.FindFunctionLocation(b.target, fn.Name, 0)
-				all = append(all, addrs...)
+			if fn := b.target.BinInfo().PCToFunc(at.Addr); fn != nil && !slices.Contains(names, fn.Name) {
+				names = append(names, fn.Name)
 			}
+		}
+		for _, name := range b.told.standsFor(b.bp.LogicalID, names) {
+			addrs, _ := proc.FindFunctionLocation(b.target, name, 0)
+			all = append(all, addrs...)
 		}
 	} else {
 		return false
@@ -293,6 +338,10 @@ func (b *placed) move() (changed bool) {
 			}
 			changed = true
 		}
+		at := proc.PidAddr{Pid: b.target.Pid(), Addr: addr}
+		if b.path == "" && !slices.Contains(b.bp.Set.PidAddrs, at) {
+			b.bp.Set.PidAddrs = append(b.bp.Set.PidAddrs, at)
+		}
 		set = append(set, addr)
 	}
 	b.addrs = set
@@ -308,8 +357,11 @@ func (b *placed) report() dap.Breakpoint {
 	}
 	if !d.Verified {
 		d.Message = "no code that runs now is on this line"
+		if b.path == "" {
+			d.Message = "no code that runs now has this function"
+		}
 		if b.stale {
-			d.Message = "only code that is not active is on this line"
+			d.Message = strings.Replace(d.Message, "no code that runs now", "only code that is not active", 1)
 		}
 		return d
 	}

@@ -33,10 +33,17 @@ func editShop(t testing.TB, was, is string) (main, module, exe string) {
 
 // editTarget builds a program in testdata/targets, with flags, and a module of an
 // edit of a copy of it: pairs of what was and what is. The copy stays as it was
-// edited.
+// edited. What is the same is built once: it is for looking at.
 func editTarget(t testing.TB, name string, edit []string, flags ...string) (main, module, exe string) {
 	t.Helper()
-	dir := t.TempDir()
+	key := fmt.Sprintf("%q", append(append([]string{name}, edit...), flags...))
+	if dir, ok := built[key]; ok {
+		return filepath.Join(dir, "src", "main.go"), filepath.Join(dir, "edit.so"), filepath.Join(dir, name)
+	}
+	dir, err := os.MkdirTemp(buildDir, name)
+	if err != nil {
+		t.Fatal(err)
+	}
 	module, exe = filepath.Join(dir, "edit.so"), filepath.Join(dir, name)
 	base := filepath.Join(dir, "base")
 	for _, copy := range []string{base, filepath.Join(dir, "src")} {
@@ -45,10 +52,8 @@ func editTarget(t testing.TB, name string, edit []string, flags ...string) (main
 		}
 	}
 	main = filepath.Join(dir, "src", "main.go")
-	cmd := exec.Command("go", append(append([]string{"build"}, flags...), "-o", exe, ".")...)
-	cmd.Dir = filepath.Dir(main)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building: %v\n%s", err, out)
+	if err := os.Rename(buildIn(t, filepath.Dir(main), flags...), exe); err != nil {
+		t.Fatal(err)
 	}
 	text, err := os.ReadFile(main)
 	if err != nil {
@@ -67,7 +72,20 @@ func editTarget(t testing.TB, name string, edit []string, flags ...string) (main
 	if _, err := builder.Build(t.Context(), builder.Options{Dir: filepath.Dir(main), Base: base, Target: exe, Output: module}); err != nil {
 		t.Fatal(err)
 	}
+	built[key] = dir
 	return main, module, exe
+}
+
+// buildIn builds the program in a folder, and returns where it is.
+func buildIn(t testing.TB, dir string, flags ...string) (exe string) {
+	t.Helper()
+	exe = filepath.Join(dir, "program")
+	cmd := exec.Command("go", append(append([]string{"build"}, flags...), "-o", exe, ".")...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building: %v\n%s", err, out)
+	}
+	return exe
 }
 
 // moved waits until the client is told that a breakpoint moved, and returns where

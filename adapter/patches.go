@@ -31,7 +31,7 @@ type patches struct {
 	// modules that are loaded.
 	old   atomic.Pointer[patcher.OldCode]
 	edits atomic.Pointer[edits]
-	told  told
+	told  *told
 
 	lostMu  sync.Mutex      // guards what follows
 	loaded  []patcher.Patch // as of the last change
@@ -50,7 +50,7 @@ type patches struct {
 func (s *patches) init(p *proxy) {
 	s.p = p
 	s.watches.init(p)
-	s.told.last, s.told.asked = make(map[int]dap.Breakpoint), make(map[int][]int)
+	s.told = newTold()
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 }
 
@@ -117,18 +117,16 @@ func (s *patches) open(ctx context.Context) (*patcher.Engine, error) {
 
 // note keeps in mind which code is old and which modules are loaded from now on.
 func (s *patches) note(ctx context.Context, e *patcher.Engine) {
-	if old, err := e.OldCode(ctx); err == nil {
-		s.old.Store(old)
+	v, err := e.View(ctx)
+	if err != nil {
+		return
 	}
-	if images, err := e.Images(ctx); err == nil {
-		now := s.files().with(images)
-		s.edits.Store(&now)
-	}
-	if l, err := e.Known(ctx); err == nil {
-		s.lostMu.Lock()
-		s.loaded = l.Patches
-		s.lostMu.Unlock()
-	}
+	s.old.Store(v.Old)
+	now := s.files().with(v.Images)
+	s.edits.Store(&now)
+	s.lostMu.Lock()
+	s.loaded = v.Patches
+	s.lostMu.Unlock()
 }
 
 // files returns the modules that are loaded, as of the last change.
@@ -347,6 +345,9 @@ func (s *patches) failed(ctx context.Context, e *patcher.Engine, id string, err 
 // changed tells the client what an operation has changed.
 func (s *patches) changed(ctx context.Context, e *patcher.Engine, reason string, p *patcher.Patch, receipt *patcher.Receipt) {
 	s.note(context.WithoutCancel(ctx), e)
+	if reason == "loaded" {
+		receipt.AddHalts(s.retry(context.WithoutCancel(ctx)))
+	}
 	moved, halts := s.follow(context.WithoutCancel(ctx))
 	receipt.AddHalts(halts)
 	for _, b := range moved {

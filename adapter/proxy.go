@@ -152,6 +152,8 @@ func (p *proxy) fromClient(msg []byte) {
 		return
 	case h.Command == "setInstructionBreakpoints" && p.patches.guardEntries(h):
 		return
+	case h.Command == "disassemble" && p.patches.disassemble(h):
+		return
 	case h.Command == "configurationDone", h.Command == "setBreakpoints", h.Command == "setFunctionBreakpoints":
 		p.patches.prepare()
 	case h.Command == "restart":
@@ -271,7 +273,7 @@ func (p *proxy) passStop(msg []byte, h *header) {
 		return
 	}
 	if body.Reason != "pause" || asked || hold == nil {
-		p.pass(msg)
+		p.pass(p.patches.told.nameHits(msg))
 		return
 	}
 	p.client.put(func() []byte {
@@ -286,7 +288,7 @@ func (p *proxy) passStop(msg []byte, h *header) {
 		}
 		reason := p.coincided
 		p.coincided = nil
-		return reason.report(msg)
+		return p.patches.told.nameHits(reason.report(msg))
 	})
 }
 

@@ -124,12 +124,12 @@ func TestADebuggerSeesIntoAPatch(t *testing.T) {
 			target := s.start(t)
 			e, detach := attach(t, target)
 			activate(t, e, load(t, e, m))
-			images, err := e.Images(t.Context())
+			view, err := e.View(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			detach()
-			s.debug(t, target, images).lookInto(target)
+			s.debug(t, target, view.Images).lookInto(target)
 		})
 	}
 }

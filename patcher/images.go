@@ -48,21 +48,6 @@ func (e *Engine) Watch(ctx context.Context, d Debugger) error {
 	})
 }
 
-// Images returns the modules that are loaded, in the order of their loading.
-// The target is not touched. Refused with busy.
-func (e *Engine) Images(ctx context.Context) ([]Image, error) {
-	end, err := e.begin(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer end()
-	var images []Image
-	for _, p := range e.reg.Patches {
-		images = append(images, p.image())
-	}
-	return images, nil
-}
-
 func (p *patchRecord) image() Image {
 	return Image{Path: p.Path, Module: p.Module, Base: p.Base, Size: p.Size}
 }

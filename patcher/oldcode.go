@@ -12,14 +12,29 @@ import (
 // patches that were switched off.
 type OldCode struct{ zones []zone }
 
-// OldCode returns the old code as the patches are now. The target may run or be
-// stopped, and is not touched. Refused with busy.
-func (e *Engine) OldCode(ctx context.Context) (*OldCode, error) {
+// View is what a debugger wants to know of the patches, all of one moment.
+type View struct {
+	Old     *OldCode
+	Images  []Image // in the order of their loading
+	Patches []Patch // as Known has them
+}
+
+// View returns how the patches are now. The target may run or be stopped, and is
+// not touched. Refused with busy.
+func (e *Engine) View(ctx context.Context) (*View, error) {
 	end, err := e.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
+	v := &View{Old: e.oldCode(), Patches: e.listing().Patches}
+	for _, p := range e.reg.Patches {
+		v.Images = append(v.Images, p.image())
+	}
+	return v, nil
+}
+
+func (e *Engine) oldCode() *OldCode {
 	old := &OldCode{}
 	for _, d := range e.reg.Redirects {
 		serves := e.serving(d)
@@ -39,7 +54,7 @@ func (e *Engine) OldCode(ctx context.Context) (*OldCode, error) {
 			old.zones = append(old.zones, zone{Range: goruntime.Range{Start: f.Entry + 1, End: f.Entry + f.Size}, function: f})
 		}
 	}
-	return old, nil
+	return old
 }
 
 // Holds tells whether a frame with the given program counter, in the function
