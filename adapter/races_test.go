@@ -1,6 +1,7 @@
 package adapter
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"math/rand/v2"
@@ -16,7 +17,11 @@ import (
 	"github.com/darn-dev/darn/patcher/finding"
 )
 
-var races = flag.Int("races", 80, "how often each request of the client's meets an operation in TestRaces")
+var races = flag.Int("races", 0, "how often each request of the client's meets an operation; 0: as often as a quick run can")
+
+// rounds returns how often a race is run: quick times, unless -races says
+// otherwise.
+func rounds(quick int) int { return cmp.Or(*races, quick) }
 
 // race is a session whose client's requests meet the patch being switched.
 type race struct {
@@ -25,6 +30,7 @@ type race struct {
 	get     func(string) string
 	id      map[string]any
 	pid     int
+	target  *child
 	on      bool
 	random  *rand.Rand
 	refused int
@@ -33,13 +39,13 @@ type race struct {
 func startRace(t *testing.T) *race {
 	s, target, get := openShop(t)
 	c, _ := session(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
 	t.Cleanup(cancel)
 	c.ctx = ctx
 	c.attach(target.Process.Pid)
 	c.configured()
 	p := c.patch("load", map[string]any{"path": s.module})
-	return &race{client: c, shop: s, get: get, pid: target.Process.Pid, id: map[string]any{"id": p.ID}, random: rand.New(rand.NewPCG(uint64(*races), 1))}
+	return &race{client: c, shop: s, get: get, pid: target.Process.Pid, target: target, id: map[string]any{"id": p.ID}, random: rand.New(rand.NewPCG(uint64(rounds(80)), 1))}
 }
 
 // somewhile waits for a moment that differs every time.
@@ -99,7 +105,7 @@ func TestRaces(t *testing.T) {
 	main := func(r *race) string { return filepath.Join(r.shop.dir, "main.go") }
 	for name, try := range map[string]func(t *testing.T, r *race){
 		"pause": func(t *testing.T, r *race) {
-			for range *races {
+			for range rounds(200) {
 				end := r.toggle()
 				r.somewhile()
 				paused := r.send("pause", dap.PauseArguments{})
@@ -115,7 +121,7 @@ func TestRaces(t *testing.T) {
 		},
 		"setBreakpoints": func(t *testing.T, r *race) {
 			line := lineOf(t, main(r), "return n * price")
-			for range *races {
+			for range rounds(150) {
 				end := r.toggle()
 				r.somewhile()
 				lines := []int{}
@@ -138,7 +144,7 @@ func TestRaces(t *testing.T) {
 		"hit": func(t *testing.T, r *race) {
 			r.breakpoints(main(r), lineOf(t, main(r), "return n * price"))
 			stops := 0
-			for range *races {
+			for range rounds(200) {
 				answer := make(chan string, 1)
 				go func() { answer <- r.get("/total") }()
 				r.somewhile()
@@ -172,13 +178,13 @@ func TestRaces(t *testing.T) {
 					t.Fatalf("the total is %s", got)
 				}
 			}
-			if stops < *races/2 {
-				t.Errorf("%d stops in %d calls", stops, *races)
+			if stops < rounds(200)/2 {
+				t.Errorf("%d stops in %d calls", stops, rounds(200))
 			}
 		},
 		"next": func(t *testing.T, r *race) {
 			line := lineOf(t, main(r), `return "a " + t.label()`)
-			for range *races {
+			for range rounds(100) {
 				r.breakpoints(main(r), line)
 				answer := make(chan string, 1)
 				go func() { answer <- r.get("/describe") }()
@@ -198,7 +204,7 @@ func TestRaces(t *testing.T) {
 			}
 		},
 		"disconnect": func(t *testing.T, r *race) {
-			for range max(*races/15, 3) { // each attaches anew
+			for range rounds(5) { // each attaches anew
 				if _, err := r.Send(map[bool]string{false: "darn/activate", true: "darn/deactivate"}[r.on], r.id); err != nil {
 					t.Fatal(err)
 				}
@@ -227,7 +233,7 @@ func TestRaces(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := startRace(t)
 			try(t, r)
-			t.Logf("%d times, %d operations were refused as busy", *races, r.refused)
+			t.Logf("%d operations were refused as busy", r.refused)
 			r.breakpoints(main(r))
 			if r.on {
 				r.toggle()()
@@ -247,14 +253,14 @@ func TestRestartsDuringOperations(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, _ := session(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
 	t.Cleanup(cancel)
 	c.ctx = ctx
 	c.start("launch", map[string]any{"mode": "exec", "program": s.exe})
 	c.configured()
 	random := rand.New(rand.NewPCG(1, 2))
 	done := 0
-	for range max(*races/15, 3) {
+	for range rounds(5) {
 		p := c.patch("load", map[string]any{"path": s.module})
 		seq, err := c.Send("darn/activate", map[string]any{"id": p.ID})
 		c.must(err)

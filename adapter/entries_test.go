@@ -1,0 +1,141 @@
+package adapter
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-dap"
+
+	"github.com/darn-dev/darn/patcher"
+)
+
+// answered lets the target go on whenever it stops until there are n answers,
+// and returns how often it stopped for what. Each answer must be one of wanted.
+func (r *race) answered(answers <-chan string, n int, wanted ...string) map[string]int {
+	r.t.Helper()
+	stops := map[string]int{}
+	for end := time.Now().Add(time.Minute); n > 0; {
+		select {
+		case got := <-answers:
+			if n--; !slices.Contains(wanted, got) {
+				r.t.Fatalf("the answer is %q, want one of %q", got, wanted)
+			}
+			continue
+		default:
+		}
+		if slices.Contains(r.Pending(), "stopped") {
+			stop := r.stopped()
+			stops[stop.Reason]++
+			r.resume("continue", stop.ThreadId)
+		} else if time.Sleep(100 * time.Microsecond); time.Now().After(end) {
+			r.t.Fatalf("%d calls are not answered; stops: %v", n, stops)
+		}
+	}
+	return stops
+}
+
+// A breakpoint at an entry and the jump there come and go in any order, while
+// calls stop there at the same moment and the client steps or pauses.
+func TestBreakpointsAtEntriesMeetTheJumpThere(t *testing.T) {
+	const calls = 4
+	for _, kind := range []string{"function breakpoint", "instruction breakpoint"} {
+		for _, first := range []string{"breakpoint", "patch"} {
+			t.Run(kind+", "+first+" first", func(t *testing.T) {
+				r := startRace(t)
+				var l patcher.Listing
+				r.call("darn/list", nil, &l)
+				functions := l.Patches[0].Functions
+				entry := functions[slices.IndexFunc(functions, func(f patcher.Function) bool { return f.Name == "main.total" })].Address
+				set := func(on bool) {
+					t.Helper()
+					var body dap.SetBreakpointsResponseBody
+					if kind == "function breakpoint" {
+						a := dap.SetFunctionBreakpointsArguments{Breakpoints: []dap.FunctionBreakpoint{}}
+						if on {
+							a.Breakpoints = append(a.Breakpoints, dap.FunctionBreakpoint{Name: "main.total"})
+						}
+						r.call("setFunctionBreakpoints", a, &body)
+					} else {
+						a := dap.SetInstructionBreakpointsArguments{Breakpoints: []dap.InstructionBreakpoint{}}
+						if on {
+							a.Breakpoints = append(a.Breakpoints, dap.InstructionBreakpoint{InstructionReference: fmt.Sprintf("%#x", entry)})
+						}
+						r.call("setInstructionBreakpoints", a, &body)
+					}
+					if on && !body.Breakpoints[0].Verified {
+						t.Fatalf("the breakpoint is %+v", body)
+					}
+				}
+				main := r.shop.dir + "/main.go"
+				line := lineOf(t, main, `return "a " + t.label()`)
+				stops := map[string]int{}
+				count := func(more map[string]int) {
+					for reason, n := range more {
+						stops[reason] += n
+					}
+				}
+				for i := range rounds(12) {
+					flight := []string{"nothing", "pause", "next"}[i%3]
+					if first == "breakpoint" {
+						set(true)
+					}
+					described := make(chan string, 1)
+					var stop dap.StoppedEventBody
+					if flight == "next" {
+						r.breakpoints(main, line)
+						go func() { described <- r.get("/describe") }()
+						stop = r.stoppedFor("breakpoint")
+						r.breakpoints(main)
+					}
+					end := r.toggle()
+					answers := make(chan string, calls)
+					for range calls {
+						go func() { answers <- r.get("/total") }()
+					}
+					r.somewhile()
+					switch flight {
+					case "pause":
+						r.send("pause", dap.PauseArguments{})()
+					case "next":
+						r.send("next", map[string]any{"threadId": stop.ThreadId})()
+					}
+					if first == "patch" {
+						set(true)
+					}
+					count(r.answered(answers, calls, "270", "300"))
+					if flight == "next" {
+						count(r.answered(described, 1, "a pen"))
+					}
+					end()
+					// It is where calls come by, whatever has happened.
+					go func() { answers <- r.get("/total") }()
+					again := r.answered(answers, 1, r.want())
+					if again[kind] == 0 {
+						t.Fatalf("round %d, %s: a call passed the breakpoint: %v", i, flight, again)
+					}
+					count(again)
+					set(false)
+					go func() { answers <- r.get("/total") }()
+					if late := r.answered(answers, 1, r.want()); late[kind] != 0 {
+						t.Fatalf("round %d, %s: stopped without a breakpoint: %v", i, flight, late)
+					}
+				}
+				t.Logf("stops: %v, %d operations were refused as busy", stops, r.refused)
+				// The end of a step that meets the setting of a breakpoint is lost in
+				// Delve.
+				if first == "breakpoint" && stops["step"] == 0 || stops["pause"] == 0 {
+					t.Errorf("the stops are %v", stops)
+				}
+				if r.on {
+					r.toggle()()
+				}
+				r.patch("unload", r.id)
+				r.disconnect(false)
+				mustAnswer(t, r.get)
+				mustBeWhole(t, r.target)
+			})
+		}
+	}
+}
