@@ -89,25 +89,113 @@ func TestDapLogDest(t *testing.T) {
 	initialize(t, dial(t, readLine(t, r, listening)))
 }
 
+// Delve's documentation gives the address with the host; the Go extension of
+// VS Code, for a program in a terminal, without.
 func TestDapDialsTheClient(t *testing.T) {
+	for name, args := range map[string]func(port string) []string{
+		"an address": func(port string) []string { return []string{"--client-addr=127.0.0.1:" + port} },
+		"two words":  func(port string) []string { return []string{"--client-addr", "127.0.0.1:" + port} },
+		"a port":     func(port string) []string { return []string{"--client-addr=:" + port} },
+		"logs, a port": func(port string) []string {
+			return []string{"--log=true", "--log-output=debugger,dap", "--log-dest=" + filepath.Join(t.TempDir(), "log"), "--client-addr=:" + port}
+		},
+		"its own flags": func(port string) []string {
+			return []string{"--check-go-version=false", "--only-same-user=false", "--client-addr=:" + port}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", ":0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			_, port, _ := net.SplitHostPort(l.Addr().String())
+			run := command(append([]string{"dap"}, args(port)...)...)
+			if err := run.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				_ = run.Process.Kill()
+				_ = run.Wait()
+			})
+			conn, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			initialize(t, dapclient.New(conn, nil))
+		})
+	}
+}
+
+// freePort returns a port at which nobody listens, as editors look for one.
+func freePort(t *testing.T) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	cmd := command("dap", "--client-addr="+l.Addr().String())
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// The Go extension of VS Code has a fourth pipe for the log, and waits for a
+// message, there or on standard output, that begins with the listening line. It
+// runs darn in the workspace, with the variables of the launch configuration, and
+// ends it with an interrupt.
+func TestDapAsTheGoExtensionStartsIt(t *testing.T) {
+	for name, flags := range map[string][]string{
+		"plainly":        nil,
+		"with dlvFlags":  {"--check-go-version=false", "--only-same-user=false"},
+		"with showLog":   {"--log=true"},
+		"with logOutput": {"--log=true", "--log-output=debugger,dap"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			port := freePort(t)
+			cmd := command(append(append([]string{"dap"}, flags...), "--listen=127.0.0.1:"+port, "--log-dest=3")...)
+			cmd.Dir = t.TempDir()
+			cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOPATH="+os.Getenv("GOPATH"))
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			cmd.ExtraFiles = []*os.File{w}
+			in, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer in.Close()
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			w.Close()
+			message := make([]byte, 4096)
+			for n := 0; !strings.HasPrefix(string(message[:n]), listening); {
+				if n, err = r.Read(message); err != nil {
+					_ = cmd.Process.Kill()
+					_ = cmd.Wait()
+					t.Fatalf("no message begins with the listening line: %v", err)
+				}
+			}
+			go func() { _, _ = io.Copy(io.Discard, r) }()
+			initialize(t, dial(t, "127.0.0.1:"+port))
+			if err := cmd.Process.Signal(os.Interrupt); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("interrupted, it ends with %v", err)
+			}
+		})
 	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	conn, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
+}
+
+func TestDapAsNvimDapGoStartsIt(t *testing.T) {
+	port := freePort(t)
+	if got := startLine(t, command("dap", "-l", "127.0.0.1:"+port), listening); got != "127.0.0.1:"+port {
+		t.Errorf("listens at %q", got)
 	}
-	initialize(t, dapclient.New(conn, nil))
+	initialize(t, dial(t, "127.0.0.1:"+port))
 }
 
 // TestDapOverStdio attaches, lists and disconnects over standard input and

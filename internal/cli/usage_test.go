@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -63,6 +64,23 @@ func TestVersionBeginsAsDelves(t *testing.T) {
 	if len(lines) < 4 || lines[0] != "Delve Debugger" || !strings.HasPrefix(lines[1], "Version: 1.") ||
 		!strings.HasPrefix(lines[2], "Build: ") || !strings.HasPrefix(lines[3], "Darn: ") {
 		t.Errorf("darn version prints %q", lines)
+	}
+}
+
+// The Go extension of VS Code reads the version of a debugger from its build
+// information: the fourth word of the third line.
+func TestTheBuildInformationIsAsTheGoExtensionReadsIt(t *testing.T) {
+	out, err := exec.Command("go", "version", "-m", program).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitN(string(out), "\n", 4)
+	if len(lines) < 4 {
+		t.Fatalf("go version -m prints %q", out)
+	}
+	words := strings.Split(lines[2], "\t")
+	if len(words) < 4 || words[1] != "mod" || words[2] != "github.com/darn-dev/darn" || words[3] == "" {
+		t.Errorf("the third line is %q", lines[2])
 	}
 }
 
