@@ -123,9 +123,7 @@ func TestBreakpointsAtEntriesMeetTheJumpThere(t *testing.T) {
 					}
 				}
 				t.Logf("stops: %v, %d operations were refused as busy", stops, r.refused)
-				// The end of a step that meets the setting of a breakpoint is lost in
-				// Delve.
-				if first == "breakpoint" && stops["step"] == 0 || stops["pause"] == 0 {
+				if stops["step"] == 0 || stops["pause"] == 0 {
 					t.Errorf("the stops are %v", stops)
 				}
 				if r.on {

@@ -102,10 +102,7 @@ func (c *client) moved(id int) dap.Breakpoint {
 
 func TestBreakpointsFollowTheCodeThatRuns(t *testing.T) {
 	main, module, exe := editedShop(t)
-	target, get := startShop(t, exe)
-	c, _ := session(t)
-	c.attach(target.Process.Pid)
-	c.configured()
+	c, _, get := debugShop(t, exe)
 	p := c.patch("load", map[string]any{"path": module})
 	id := map[string]any{"id": p.ID}
 	old, size := p.Functions[0].Address, uint64(64)
@@ -179,10 +176,7 @@ func TestBreakpointsFollowTheCodeThatRuns(t *testing.T) {
 
 func TestFunctionBreakpointsFollowTheCodeThatRuns(t *testing.T) {
 	main, module, exe := editedShop(t)
-	target, get := startShop(t, exe)
-	c, _ := session(t)
-	c.attach(target.Process.Pid)
-	c.configured()
+	c, _, get := debugShop(t, exe)
 	stops := func(line int, want string) {
 		t.Helper()
 		answer := make(chan string, 1)

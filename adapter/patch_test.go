@@ -97,6 +97,16 @@ func startShop(t testing.TB, exe string) (*child, func(path string) string) {
 	}
 }
 
+// debugShop starts a shop that runs in a session.
+func debugShop(t testing.TB, exe string) (*client, *child, func(path string) string) {
+	t.Helper()
+	target, get := startShop(t, exe)
+	c, _ := session(t)
+	c.attach(target.Process.Pid)
+	c.configured()
+	return c, target, get
+}
+
 // lineOf returns the number of the first line of a file that contains mark.
 func lineOf(t testing.TB, file, mark string) int {
 	t.Helper()

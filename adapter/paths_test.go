@@ -104,10 +104,7 @@ func TestPatchesOfUnsavedBuffersAreSeenInto(t *testing.T) {
 	if _, err := builder.Build(t.Context(), builder.Options{Dir: filepath.Dir(saved), Overlay: overlay, Target: exe, Output: module}); err != nil {
 		t.Fatal(err)
 	}
-	target, get := startShop(t, exe)
-	c, _ := session(t)
-	c.attach(target.Process.Pid)
-	c.configured()
+	c, _, get := debugShop(t, exe)
 	// The client shows the file's numbering until it is saved.
 	seesInto(t, c, get, module, saved, lineOf(t, saved, "return n * price"), "n", "3")
 }
@@ -116,10 +113,7 @@ func TestPatchesOfUnsavedBuffersAreSeenInto(t *testing.T) {
 // edited file.
 func TestNewCodeIsDisassembledWithTheEditedLines(t *testing.T) {
 	main, module, exe := editTarget(t, "shop", threeLines, plainly)
-	target, get := startShop(t, exe)
-	c, _ := session(t)
-	c.attach(target.Process.Pid)
-	c.configured()
+	c, target, get := debugShop(t, exe)
 	first := lineOf(t, main, "sum := n * price")
 	top := seesInto(t, c, get, module, main, first+2, "sum", "270")
 	var d dap.DisassembleResponseBody

@@ -23,10 +23,7 @@ func reducedShop(t testing.TB) (main, module, exe string) {
 // patch brings it, and is gone with it.
 func TestARefusedBreakpointIsSetWhenAModuleBringsItsCode(t *testing.T) {
 	main, module, exe := reducedShop(t)
-	target, get := startShop(t, exe)
-	c, _ := session(t)
-	c.attach(target.Process.Pid)
-	c.configured()
+	c, target, get := debugShop(t, exe)
 	line := lineOf(t, main, "return sum - 20")
 	functions := dap.SetFunctionBreakpointsArguments{Breakpoints: []dap.FunctionBreakpoint{{Name: "main.reduced"}}}
 	var set dap.SetFunctionBreakpointsResponseBody

@@ -133,6 +133,9 @@ func (p *proxy) fromClient(msg []byte) {
 		p.inner.send(msg) // the session knows what to say to it
 		return
 	}
+	if setRequest(h.Command) {
+		p.letStepEnd()
+	}
 	switch {
 	case h.Command == "initialize":
 		p.initialize(h)

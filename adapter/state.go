@@ -122,6 +122,18 @@ func (p *proxy) stoppedFor(reason string) {
 // stepPatience is for how long a halt waits for the end of a step.
 var stepPatience = 5 * time.Second
 
+// quickStep is for how long a request for breakpoints waits for the end of a step.
+const quickStep = 200 * time.Millisecond
+
+// letStepEnd waits for the end of a step that is about to end, as most are: where
+// the session halts the target at that moment, to set breakpoints, it takes the
+// step's end for its own halt, and the client never hears of it.
+func (p *proxy) letStepEnd() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waitFor(context.Background(), quickStep, func() bool { return !p.stepping })
+}
+
 // waitFor waits until ok, which is called with p.mu held, holds; it returns
 // false when d is over, ctx ends or the session does. It is called and returns
 // with p.mu held.

@@ -8,10 +8,7 @@ import (
 
 func TestAStepIntoAPatchedFunctionEndsInItsNewCode(t *testing.T) {
 	main, module, exe := editedShop(t)
-	target, get := startShop(t, exe)
-	c, _ := session(t)
-	c.attach(target.Process.Pid)
-	c.configured()
+	c, _, get := debugShop(t, exe)
 	p := c.patch("load", map[string]any{"path": module})
 	id := map[string]any{"id": p.ID}
 	handler := lineOf(t, main, "total(3, 100)")

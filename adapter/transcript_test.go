@@ -1,6 +1,7 @@
 package adapter
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -86,6 +87,13 @@ func (r *transcript) hear(sent bool, msg []byte) {
 // changing matches addresses, ports and process ids.
 var changing = regexp.MustCompile(`0x[0-9a-f]{6,}|127\.0\.0\.1:\d+|Process \d+|process \d+`)
 
+// exceptionID returns the number of a breakpoint on an exception, 0 of any other.
+func exceptionID(breakpoint any) float64 {
+	b, _ := breakpoint.(map[string]any)
+	id, _ := b["id"].(float64)
+	return min(id, 0)
+}
+
 // mask hides what differs from run to run.
 func mask(v any, under string) {
 	switch v := v.(type) {
@@ -105,6 +113,9 @@ func mask(v any, under string) {
 			}
 		}
 	case []any:
+		if under == "breakpoints" { // Delve lists those on exceptions in any order
+			slices.SortStableFunc(v, func(a, b any) int { return cmp.Compare(exceptionID(a), exceptionID(b)) })
+		}
 		for _, value := range v {
 			mask(value, under)
 		}
