@@ -202,9 +202,12 @@ func showListing(l *patcher.Listing) string {
 		for _, f := range p.Functions {
 			frames += max(f.FramesInOldCode, 0)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d functions\t%d frames in old code\n", p.ID, p.State, p.Name, len(p.Functions), frames)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d functions\t%d frames in old code%s\n", p.ID, p.State, p.Name, len(p.Functions), frames, p.Initialisation)
 	}
 	t.Flush()
+	if l.Receipt != nil {
+		b.WriteString(showReceipt(l.Receipt))
+	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
@@ -216,13 +219,14 @@ func showResult(r result) string {
 	if len(r.Receipt.Replaced) > 0 {
 		fmt.Fprintf(&b, "replaced: %s\n", strings.Join(r.Receipt.Replaced, ", "))
 	}
-	took := time.Duration(r.Receipt.DurationMicros) * time.Microsecond
-	fmt.Fprintf(&b, "%s in %v; ", r.Receipt.Operation, took)
-	if r.Receipt.Halts == 0 {
-		b.WriteString("the target was not halted")
-	} else {
-		fmt.Fprintf(&b, "%d halts of %d threads, %v altogether", r.Receipt.Halts, r.Receipt.ThreadsHalted,
-			time.Duration(r.Receipt.HaltMicros)*time.Microsecond)
-	}
+	b.WriteString(showReceipt(r.Receipt))
 	return b.String()
+}
+
+func showReceipt(r *patcher.Receipt) string {
+	text := fmt.Sprintf("%s in %v; ", r.Operation, time.Duration(r.DurationMicros)*time.Microsecond)
+	if r.Halts == 0 {
+		return text + "the target was not halted"
+	}
+	return text + fmt.Sprintf("%d halts of %d threads, %v altogether", r.Halts, r.ThreadsHalted, time.Duration(r.HaltMicros)*time.Microsecond)
 }

@@ -13,8 +13,10 @@ import (
 )
 
 // Activate switches the patch on: from then on calls of its functions run the
-// new code, in all threads from the same instant. The first time the entries
-// are redirected under a halt; after that, and if no function of the patch
+// new code, in all threads from the same instant. What the patch brings is
+// initialised before, the first time, by a goroutine of the target's that
+// nobody waits for but Activate: meanwhile, and if that fails, calls run the old
+// code. The first time the entries are redirected under a halt; after that, and if no function of the patch
 // needs a direct redirect, it is one store without a halt.
 //
 // With Replace the other active patches are switched off at the same instant:
@@ -31,16 +33,14 @@ import (
 // It may be called whether the target runs or is stopped. Refused with
 // not-loaded, wrong-state, in-use (a goroutine stays in bytes that have to
 // change), quiescence-timeout (with a finding for each call that holds it up),
+// init-timeout (the initialisation goes on), init-failed (it panicked),
 // breakpoint-at-entry (the debugger has one in them), text-mismatch,
 // target-exited or busy. An error after ctx has ended is not always a Refusal.
 func (e *Engine) Activate(ctx context.Context, id string, opts ActivateOptions) (*Patch, *Receipt, error) {
 	if err := opts.check(); err != nil {
 		return nil, nil, err
 	}
-	if opts.Consistency == Quiescent {
-		return e.newWait(id, opts).Activate(ctx)
-	}
-	return e.toggle(ctx, OpActivate, id, opts.Replace)
+	return e.newWait(id, opts).Activate(ctx)
 }
 
 // check refuses a consistency that there is not.
@@ -63,10 +63,6 @@ func (o *ActivateOptions) check() error {
 // not-loaded, wrong-state, in-use, breakpoint-at-entry, text-mismatch,
 // target-exited or busy.
 func (e *Engine) Deactivate(ctx context.Context, id string) (*Patch, *Receipt, error) {
-	return e.toggle(ctx, OpDeactivate, id, false)
-}
-
-func (e *Engine) toggle(ctx context.Context, op Operation, id string, replace bool) (*Patch, *Receipt, error) {
 	end, err := e.begin(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -74,7 +70,7 @@ func (e *Engine) toggle(ctx context.Context, op Operation, id string, replace bo
 	defer end()
 	start, halts := time.Now(), e.p.Measure()
 	defer halts()
-	s, err := e.switching(op, id, replace)
+	s, err := e.switching(OpDeactivate, id, false)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -91,7 +87,8 @@ func (e *Engine) toggle(ctx context.Context, op Operation, id string, replace bo
 // with it.
 type switching struct {
 	*transition
-	on      bool
+	on, was bool     // whether the patch is to be active, and is
+	leading bool     // no switch is set: the entries are made to lead to the patch
 	off     []string // the other patches that are switched off
 	entries []entryChange
 }
@@ -102,15 +99,14 @@ func (e *Engine) switching(op Operation, id string, replace bool) (*switching, e
 	if err != nil {
 		return nil, err
 	}
-	to, err := e.state(p).next(op, id)
+	to, err := e.legal(op, p, replace)
 	if err != nil {
 		return nil, err
 	}
-	if err := e.alive(); err != nil {
-		return nil, err
+	s := &switching{transition: e.transit(op, id), on: to == Active, was: e.state(p) == Active}
+	if s.on != s.was {
+		s.switches = []arena.Position{{Switch: p.Switch, On: s.on}}
 	}
-	s := &switching{transition: e.transit(op, id), on: to == Active}
-	s.switches = []arena.Position{{Switch: p.Switch, On: s.on}}
 	for _, q := range e.reg.Patches {
 		if replace && q.ID != id && e.state(q) == Active {
 			s.off = append(s.off, q.ID)
@@ -121,6 +117,20 @@ func (e *Engine) switching(op Operation, id string, replace bool) (*switching, e
 		return nil, err
 	}
 	return s, nil
+}
+
+// legal returns the state that an operation leads p to. To activate an active
+// patch is legal if that replaces others.
+func (e *Engine) legal(op Operation, p *patchRecord, replace bool) (State, error) {
+	to := e.state(p)
+	others := slices.ContainsFunc(e.reg.Patches, func(q *patchRecord) bool { return q != p && e.state(q) == Active })
+	if op != OpActivate || !replace || to != Active || !others {
+		var err error
+		if to, err = to.next(op, p.ID); err != nil {
+			return "", err
+		}
+	}
+	return to, e.alive()
 }
 
 // patch returns the record of the patch that is toggled, as it will be.
@@ -180,6 +190,9 @@ func (s *switching) store() error {
 func (s *switching) isOneStore() bool {
 	if len(s.entries) > 0 || !s.e.arena.Together(s.switches...) {
 		return false
+	}
+	if s.was {
+		return true // who asks it finds it on
 	}
 	for _, f := range s.patch().Functions {
 		for _, below := range s.reg.redirect(f.Entry).Stack {

@@ -3,9 +3,12 @@ package patcher_test
 import (
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/darn-dev/darn/patcher"
+	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/internal/targettest"
 )
 
@@ -48,49 +51,219 @@ func TestAnInitialValueMayBeMadeByGoroutines(t *testing.T) {
 	target.MustLive()
 }
 
-// While one patch initialises, another that requires it may be entered, from
-// elsewhere and from what initialises.
-func TestPatchesThatAreInitialisedAtOnceDontWaitForEachOther(t *testing.T) {
-	s := newShop(t)
-	stock := edit{"type article struct {", `var stock = count()
+// slow adds a variable whose initial value waits for a request of /release.
+var slow = edit{"type article struct {", `var stock = func() int {
+	waiting.Add(1)
+	<-release
+	return STOCK
+}()
 
-//go:noinline
-func count() map[string]int {
-	var free sync.WaitGroup
-	free.Add(1)
-	go func() { wait(); free.Done() }()
-	free.Wait()
-	r, _ := http.NewRequest("GET", "/fixed", nil)
-	http.DefaultServeMux.ServeHTTP(sink{}, r)
-	return map[string]int{"pen": 1}
+type article struct {`, "	return n * price", "	return n * price * stock"}
+
+// slowly is slow with an expression for the value.
+func slowly(stock string) edit {
+	return edit{slow[0], strings.Replace(slow[1], "STOCK", stock, 1), slow[2], slow[3]}
 }
 
-type sink struct{}
+// hurry activates p and expects that its initialisation takes too long.
+func hurry(t *testing.T, e *patcher.Engine, p *patcher.Patch) {
+	t.Helper()
+	var pending patcher.State
+	_, _, err := e.Activate(t.Context(), p.ID, patcher.ActivateOptions{Timeout: 200 * time.Millisecond,
+		Waiting: func(p *patcher.Patch, _ *finding.Refusal) { pending = p.State }})
+	if finding.CodeOf(err) != finding.InitTimeout || !strings.Contains(err.Error(), "can't be activated yet: what it brings is being initialised (after ") {
+		t.Fatalf("it says %v", err)
+	}
+	if pending != patcher.Pending {
+		t.Errorf("meanwhile it is %q", pending)
+	}
+}
 
-func (sink) Header() http.Header         { return http.Header{} }
-func (sink) Write(b []byte) (int, error) { return len(b), nil }
-func (sink) WriteHeader(int)             {}
+// initialised returns the state of the last patch and of its initialisation.
+func initialised(t *testing.T, e *patcher.Engine) (patcher.State, patcher.Initialisation) {
+	t.Helper()
+	l, err := e.Known(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := l.Patches[len(l.Patches)-1]
+	if p.Initialisation == nil {
+		t.Fatalf("nothing is initialised: %+v", p)
+	}
+	return p.State, *p.Initialisation
+}
 
-type article struct {`,
-		"	return n * price", "	return n * price * len(stock)"}
-	first := s.module(t, "first", stock)
-	second := s.module(t, "second", slices.Concat(stock[:2], edit{`"fixed price"`, `"fixed price of", len(stock)`}), first)
+// An initial value that takes a lock whose holder calls what the patch replaces.
+func TestTheHolderOfALockThatIsWaitedForGoesOnInOldCode(t *testing.T) {
+	s := newShop(t)
+	holds := s.module(t, "holds", edit{"	c.n[name]++", "	c.n[name]++\n	wait()\n	c.n[name] = total(1, 7)",
+		`fmt.Sprintf("hello %s", name)`, `fmt.Sprint("hello ", c.n[name])`})
+	path := s.module(t, "locks", edit{"type article struct {", `var factor = func() int {
+	visitors.mu.Lock()
+	defer visitors.mu.Unlock()
+	return 2
+}()
+
+type article struct {`, "	return n * price", "	return n * price * factor"})
 	target := s.start(t, "GOGC=1")
 	e, _ := attach(t, target)
-	activate(t, e, load(t, e, first))
-	activate(t, e, load(t, e, second))
-	total := later(target, "/total")
-	targettest.Eventually(t, "the initialisation waits", func() bool { return strings.TrimSpace(target.Get("/waiting")) == "1" })
-	fixed := later(target, "/fixed")
-	time.Sleep(100 * time.Millisecond) // it waits for stock now
+	activate(t, e, load(t, e, holds))
+	answer := later(target, "/greet?name=eve")
+	targettest.Eventually(t, "the lock is held", func() bool { return strings.TrimSpace(target.Get("/waiting")) == "1" })
+	p := load(t, e, path)
+	if state, i := initialised(t, e); state != patcher.Loaded || i.Phase != patcher.InitPending {
+		t.Errorf("it is %s, and its initialisation %v", state, i)
+	}
+	hurry(t, e, p)
+	if state, i := initialised(t, e); state != patcher.Loaded || i.Phase != patcher.InitRunning {
+		t.Errorf("it is %s, and its initialisation %v", state, i)
+	}
+	expect(t, target, "/total", "300")
 	expect(t, target, "/release", "released")
-	within(t, total, "300")
-	within(t, fixed, "fixed price of 1")
+	within(t, answer, "hello 7")
+	activate(t, e, p)
+	expect(t, target, "/total", "600")
+	if state, i := initialised(t, e); state != patcher.Active || i.Phase != patcher.InitDone {
+		t.Errorf("it is %s, and its initialisation %v", state, i)
+	}
 	target.MustLive()
 }
 
-// An initial value that can't be made says so to each caller, who may recover.
-func TestAnInitialValueThatPanicsNamesThePatch(t *testing.T) {
+// What the runtime starts for an initial value, as the callback of a timer, need
+// not know that it initialises.
+func TestAnInitialValueMayWaitForATimerThatCallsThePatch(t *testing.T) {
+	s := newShop(t)
+	path := s.module(t, "timer", edit{"type article struct {", `var factor = func() int {
+	c := make(chan int)
+	time.AfterFunc(time.Millisecond, func() { c <- len(ask("/total")) })
+	return <-c
+}()
+
+` + asking, "	return n * price", "	return n * price * factor"})
+	target := s.start(t, "GOGC=1")
+	e, _ := attach(t, target)
+	p := load(t, e, path)
+	activate(t, e, p)
+	expect(t, target, "/total", "1200") // "300" and the end of the line
+	deactivate(t, e, p)
+	expect(t, target, "/gc", "collected")
+	unload(t, e, p)
+	target.MustLive()
+}
+
+// asking adds a function that asks the program in itself.
+const asking = `func ask(path string) string {
+	r, _ := http.NewRequest("GET", path, nil)
+	var w sink
+	http.DefaultServeMux.ServeHTTP(&w, r)
+	return string(w)
+}
+
+type sink []byte
+
+func (*sink) Header() http.Header           { return http.Header{} }
+func (s *sink) Write(b []byte) (int, error) { *s = append(*s, b...); return len(b), nil }
+func (*sink) WriteHeader(int)               {}
+
+type article struct {`
+
+// The first call that comes after the activation runs new code, whoever else
+// calls at that time.
+func TestTheFirstNewCallIsInitialised(t *testing.T) {
+	s := newShop(t)
+	path := s.module(t, "busy", edit{"type article struct {", `var factor = func() map[int]int {
+	m := map[int]int{}
+	for i := range 10000 {
+		m[i] = 2
+	}
+	return m
+}()
+
+type article struct {`, "	return n * price", "	return n * price * factor[price]"})
+	target := s.start(t, "GOGC=1", "GODEBUG=clobberfree=1")
+	e, _ := attach(t, target)
+	p := load(t, e, path)
+	stop := make(chan bool)
+	var callers sync.WaitGroup
+	for range 8 {
+		callers.Go(func() {
+			new := false
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				switch got := strings.TrimSpace(target.Get("/total")); {
+				case got == "600":
+					new = true
+				case got != "300" || new:
+					t.Errorf("it answers %q, after new code: %t", got, new)
+					return
+				}
+			}
+		})
+	}
+	r := activate(t, e, p)
+	expect(t, target, "/total", "600")
+	close(stop)
+	callers.Wait()
+	if r.Looks != 0 || r.Halts == 0 {
+		t.Errorf("the receipt is %+v", r)
+	}
+	deactivate(t, e, p)
+	expect(t, target, "/gc", "collected")
+	activate(t, e, p)
+	expect(t, target, "/total", "600")
+	target.MustLive()
+}
+
+// While one patch is initialised another that requires it is not, and what
+// initialises calls functions of the other: they run old code.
+func TestAPatchThatRequiresAnotherWaitsForItsInitialisation(t *testing.T) {
+	s := newShop(t)
+	add := edit{slow[0], strings.Replace(slowly(`len(ask("/describe"))`)[1], "type article struct {", asking, 1)}
+	first := s.module(t, "first", slices.Concat(add, slow[2:]))
+	second := s.module(t, "second", slices.Concat(add, edit{`return "a " + t.label()`, `return fmt.Sprint(t.label(), " of ", stock)`}), first)
+	target := s.start(t, "GOGC=1")
+	e, _ := attach(t, target)
+	a, b := load(t, e, first), load(t, e, second)
+	hurry(t, e, b)
+	hurry(t, e, a)
+	expect(t, target, "/release", "released")
+	activate(t, e, b)
+	activate(t, e, a)
+	expect(t, target, "/total", "1800") // "a pen" and the end of the line
+	expect(t, target, "/describe", "pen of 6")
+	target.MustLive()
+}
+
+func TestAPatchMayBeDeactivatedWhileItIsInitialised(t *testing.T) {
+	s := newShop(t)
+	path := s.module(t, "slow", slowly("2"))
+	target := s.start(t, "GOGC=1")
+	e, _ := attach(t, target)
+	p := load(t, e, path)
+	ended := begin(t.Context(), t, e, p, time.Minute)
+	targettest.Eventually(t, "it is initialised", func() bool { _, i := initialised(t, e); return i.Phase == patcher.InitRunning })
+	targettest.Eventually(t, "it is pending", func() bool { state, _ := initialised(t, e); return state == patcher.Pending })
+	deactivate(t, e, p)
+	if o := <-ended; finding.CodeOf(o.err) != finding.WrongState || !strings.Contains(o.err.Error(), "was deactivated while its activation waited") {
+		t.Errorf("the activation says %v", o.err)
+	}
+	expect(t, target, "/total", "300")
+	if _, err := e.Unload(t.Context(), p.ID); finding.CodeOf(err) != finding.InUse {
+		t.Errorf("unload says %v", err)
+	}
+	expect(t, target, "/release", "released")
+	targettest.Eventually(t, "it is done", func() bool { _, i := initialised(t, e); return i.Phase == patcher.InitDone })
+	unload(t, e, p)
+	expect(t, target, "/total", "300")
+	target.MustLive()
+}
+
+// A patch that can't be initialised stays off; the program does not notice.
+func TestAnInitialValueThatPanicsIsNamed(t *testing.T) {
 	s := newShop(t)
 	path := s.module(t, "broken", edit{"type article struct {", `var rate = must()
 
@@ -102,17 +275,22 @@ func must() int {
 }
 
 type article struct {`,
-		"return fmt.Sprint(a / b)", "return fmt.Sprint(a / b / rate)"})
+		"	return n * price", "	return n * price * rate"})
 	target := s.start(t)
 	e, _ := attach(t, target)
 	p := load(t, e, path)
-	activate(t, e, p)
 	for range 2 {
-		expect(t, target, "/safe", `recovered: darn: the patch broken can't be used, deactivate it: initialising it panicked: there is no rate`)
+		_, _, err := e.Activate(t.Context(), p.ID, patcher.ActivateOptions{})
+		if finding.CodeOf(err) != finding.InitFailed || !strings.Contains(err.Error(), "what it brings could not be initialised: it panicked: there is no rate") {
+			t.Errorf("it says %v", err)
+		}
+		expect(t, target, "/total", "300")
 	}
-	deactivate(t, e, p)
-	expect(t, target, "/safe", "recovered: runtime error: integer divide by zero")
+	if state, i := initialised(t, e); state != patcher.Loaded || i.Phase != patcher.InitFailed || i.Why != "it panicked: there is no rate" {
+		t.Errorf("it is %s, and its initialisation %v", state, i)
+	}
 	unload(t, e, p)
+	expect(t, target, "/total", "300")
 	target.MustLive()
 }
 

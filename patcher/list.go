@@ -1,6 +1,9 @@
 package patcher
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // List returns the patches in the process with their states, in the order of
 // their loading, and counts anew how many frames are in the code that active
@@ -15,8 +18,13 @@ func (e *Engine) List(ctx context.Context) (*Listing, error) {
 		return nil, err
 	}
 	defer end()
+	start, halts := time.Now(), e.p.Measure()
 	e.recount(ctx)
-	return e.listing(), nil
+	l, stats := e.listing(), halts()
+	if stats.Halts > 0 {
+		l.Receipt = newReceipt(OpList, start, stats)
+	}
+	return l, nil
 }
 
 // Known returns what List does, as far as it was last known: the target is not
@@ -51,6 +59,8 @@ func (e *Engine) listing() *Listing {
 // describe makes a Patch of a record.
 func (e *Engine) describe(p *patchRecord) *Patch {
 	d := &Patch{ID: p.ID, Name: p.Name, Path: p.Path, Module: p.Module, State: e.state(p), Findings: p.Findings}
+	// The target may have ended.
+	d.Initialisation, _ = e.initialisation(p)
 	for _, f := range p.Functions {
 		frames := 0
 		switch d.State {

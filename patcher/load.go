@@ -103,6 +103,9 @@ func (t *transition) load(ctx context.Context, m *module.Module, path string, fr
 	for _, x := range m.Manifest.Requires {
 		p.Requires = append(p.Requires, x.ID)
 	}
+	if g := m.Manifest.Go; g.Init != nil {
+		p.Init = &initRecord{Start: base + g.Init.Start, State: base + g.Init.State}
+	}
 	if p.Switch, err = e.arena.NewSwitch(); err != nil {
 		return err
 	}
@@ -154,7 +157,7 @@ func (t *transition) addPatch(p *patchRecord, c *checked) ([]piece, error) {
 	}
 	for _, f := range p.Functions {
 		if d := t.reg.redirect(f.Entry); d.Encoding != redirect.DirectEncoding {
-			f.layStub(d)
+			f.layStub(d, f.marked(p))
 		}
 	}
 	for d, plan := range thunks {

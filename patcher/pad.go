@@ -35,12 +35,17 @@ func padQuarter(d *redirectRecord) int {
 }
 
 // layStub places f's stub, and its pad if it needs one, in the slot that
-// f.Stub is the address of.
-func (f *functionRecord) layStub(d *redirectRecord) {
+// f.Stub is the address of. A stub that knows marks is longer, and begins before
+// a pad that is at the end.
+func (f *functionRecord) layStub(d *redirectRecord, marked bool) {
+	off := uint64(stubOffset)
 	if low, padded := padByte(d); padded {
 		f.Pad = f.Stub + low%slotSize
+		if marked && low%slotSize > stubOffset {
+			off = redirect.StubAlign
+		}
 	}
-	f.Stub += stubOffset
+	f.Stub += off
 }
 
 // landing is where an entry jumps to that leads to f's stub.

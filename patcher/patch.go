@@ -17,6 +17,9 @@ type Patch struct {
 	Module    string     `json:"module"` // sha256 of that file as it was then, hex
 	State     State      `json:"state"`
 	Functions []Function `json:"functions"`
+	// Initialisation is that of what the patch brings, nil if nothing is
+	// initialised.
+	Initialisation *Initialisation `json:"initialisation,omitempty"`
 	// Findings are the builder's and the loader's warnings.
 	Findings []finding.Finding `json:"findings,omitempty"`
 }
@@ -89,6 +92,8 @@ type TargetInfo struct {
 type Listing struct {
 	Patches []Patch    `json:"patches"`
 	Target  TargetInfo `json:"target"`
+	// Receipt is that of the halt in which frames were counted, nil without one.
+	Receipt *Receipt `json:"receipt,omitempty"`
 }
 
 // Inspection says what loading a module would do. Nothing is touched.
@@ -131,7 +136,8 @@ const QuiescenceTimeout = 10 * time.Second
 type ActivateOptions struct {
 	// Consistency is Immediate (also if empty) or Quiescent.
 	Consistency string
-	// Timeout is for how long a Quiescent activation, or Wait.Activate, waits; 0
+	// Timeout is for how long an activation waits until what the patch brings is
+	// initialised, and a Quiescent one until nobody is in old code, altogether; 0
 	// stands for QuiescenceTimeout.
 	Timeout time.Duration
 	// Waiting, if not nil, is called by an activation that waits after each look

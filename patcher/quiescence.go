@@ -15,16 +15,18 @@ import (
 // longestPause bounds the pause between two looks of a wait.
 const longestPause = 200 * time.Millisecond
 
-// Wait is an activation that waits: until nobody is in the code that its patch
-// replaces, or for something that only the caller of Await knows of. Each look
-// is a turn of its own, so that other operations go on; in between the patch is
-// pending. Its methods other than Cancelled must be called by one goroutine at a
-// time.
+// Wait is an activation that waits: until what its patch brings is initialised,
+// until nobody is in the code that the patch replaces, or for something that
+// only the caller of Await knows of. Each look is a turn of its own, so that other
+// operations go on; in between the patch is pending. Its methods other than
+// Cancelled must be called by one goroutine at a time.
 type Wait struct {
 	e     *Engine
 	id    string
 	opts  ActivateOptions
 	start time.Time
+	// awaited is a Wait for something, which is not to be kept waiting itself.
+	awaited bool
 
 	looks     int
 	halts     process.HaltStats
@@ -37,8 +39,10 @@ func (e *Engine) newWait(id string, opts ActivateOptions) *Wait {
 }
 
 // Await makes a patch pending: it is activated when the caller calls Look or
-// Activate of the Wait, and given up by GiveUp or Deactivate. The target is not
-// touched. Refused with not-loaded, wrong-state, target-exited or busy.
+// Activate of the Wait, and given up by GiveUp or Deactivate. What the patch
+// brings begins to be initialised; else the target is not touched. Refused with
+// not-loaded, wrong-state, init-failed, target-exited or busy, and with what the
+// writing of entries is refused with.
 func (e *Engine) Await(ctx context.Context, id string, opts ActivateOptions) (*Wait, *Patch, *Receipt, error) {
 	if err := opts.check(); err != nil {
 		return nil, nil, nil, err
@@ -49,12 +53,17 @@ func (e *Engine) Await(ctx context.Context, id string, opts ActivateOptions) (*W
 	}
 	defer end()
 	w := e.newWait(id, opts)
+	w.awaited = true
+	// It is to be ready when its instant comes.
+	if _, err := w.initialise(ctx); err != nil {
+		return nil, nil, nil, err
+	}
 	s, err := e.switching(OpActivate, id, opts.Replace)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	e.waits[id] = w
-	p, r := s.outcome(w.start, process.HaltStats{})
+	p, r := s.outcome(w.start, w.halts)
 	r.Replaced = nil
 	return w, p, r, nil
 }
@@ -112,26 +121,41 @@ func (w *Wait) Look(ctx context.Context) (p *Patch, r *Receipt, why *finding.Ref
 	if e.waits[w.id] == w {
 		delete(e.waits, w.id)
 	}
-	w.looks++
-	s, err := e.switching(OpActivate, w.id, w.opts.Replace)
+	if why, err = w.initialise(ctx); why == nil && err == nil {
+		var s *switching
+		if s, err = e.switching(OpActivate, w.id, w.opts.Replace); err != nil {
+			return nil, nil, nil, err
+		}
+		if why, err = w.try(ctx, s); err == nil && why == nil {
+			p, r = s.outcome(w.start, w.halts)
+			r.Looks = w.looks
+			return p, r, nil, nil
+		}
+		w.frames = make(map[uint64]int)
+		for _, f := range s.patch().Functions {
+			w.frames[f.Entry] = f.OldFrames
+		}
+	}
 	if err != nil {
 		return nil, nil, nil, err
-	}
-	if why, err = w.try(ctx, s); err != nil {
-		return nil, nil, nil, err
-	}
-	if why == nil {
-		p, r = s.outcome(w.start, w.halts)
-		r.Looks = w.looks
-		return p, r, nil, nil
-	}
-	w.frames = make(map[uint64]int)
-	for _, f := range s.patch().Functions {
-		w.frames[f.Entry] = f.OldFrames
 	}
 	e.waits[w.id] = w
 	record, _ := e.reg.patch(w.id)
 	return e.describe(record), nil, why, nil
+}
+
+// initialise is Engine.initialise for the patch, if it may be activated.
+func (w *Wait) initialise(ctx context.Context) (notYet *finding.Refusal, err error) {
+	halts := w.e.p.Measure()
+	defer func() { w.halts = w.halts.Add(halts()) }()
+	p, err := w.e.reg.patch(w.id)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.e.legal(OpActivate, p, w.opts.Replace); err != nil {
+		return nil, err
+	}
+	return w.e.initialise(ctx, p)
 }
 
 // try halts the target once and makes the change if nobody is in the way. If
@@ -141,6 +165,10 @@ func (w *Wait) try(ctx context.Context, s *switching) (why *finding.Refusal, err
 	halts := w.e.p.Measure()
 	defer func() { w.halts = w.halts.Add(halts()) }()
 	quiet := w.opts.Consistency == Quiescent
+	if !quiet && !w.awaited {
+		return nil, s.carryOut(ctx)
+	}
+	w.looks++
 	if !quiet && s.isOneStore() {
 		return nil, s.store()
 	}
@@ -192,7 +220,11 @@ func (w *Wait) WasCancelled() error {
 // timedOut makes the reason of the last look the error.
 func (w *Wait) timedOut(why *finding.Refusal) error {
 	f := &why.Findings[0]
-	f.Message += fmt.Sprintf(" (after %v and %d looks)", time.Since(w.start).Round(time.Millisecond), w.looks)
+	f.Message += fmt.Sprintf(" (after %v", time.Since(w.start).Round(time.Millisecond))
+	if w.looks > 0 {
+		f.Message += fmt.Sprintf(" and %d looks", w.looks)
+	}
+	f.Message += ")"
 	return why
 }
 

@@ -338,9 +338,13 @@ func TestListCountsFramesInOldCodeUntilThereAreNone(t *testing.T) {
 	if err != nil || patch.Functions[0].FramesInOldCode != 3 {
 		t.Fatalf("activate says %+v, %v", patch, err)
 	}
+	var receipt *patcher.Receipt // of the last list
 	list := func() int {
 		t.Helper()
 		l, err := e.List(t.Context())
+		if err == nil {
+			receipt = l.Receipt
+		}
 		return frames(t, l, err)
 	}
 	halts := func(f func()) int {
@@ -360,6 +364,9 @@ func TestListCountsFramesInOldCodeUntilThereAreNone(t *testing.T) {
 	targettest.Eventually(t, "nobody in old code", func() bool { return list() == 0 })
 	if n := halts(func() { list() }); n != 0 {
 		t.Errorf("list of a settled process makes %d halts", n)
+	}
+	if receipt != nil {
+		t.Errorf("and says %+v", receipt)
 	}
 
 	// Without a halt nobody counts, and the first list does.
@@ -382,6 +389,9 @@ func TestListCountsFramesInOldCodeUntilThereAreNone(t *testing.T) {
 		}
 	}); n != 1 {
 		t.Errorf("list makes %d halts", n)
+	}
+	if receipt == nil || receipt.Operation != patcher.OpList || receipt.Halts != 1 || receipt.HaltMicros == 0 {
+		t.Errorf("and says %+v", receipt)
 	}
 	target.Get("/release")
 	<-answers

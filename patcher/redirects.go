@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/go-delve/delve/pkg/proc"
 
 	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/module"
 	"github.com/darn-dev/darn/patcher/process"
 	"github.com/darn-dev/darn/patcher/redirect"
 )
@@ -26,7 +28,7 @@ func (s *switching) entryChanges() ([]entryChange, error) {
 	for _, p := range s.changed() {
 		for _, f := range p.Functions {
 			d := s.reg.redirect(f.Entry)
-			if p.ID == s.id && s.on && !slices.Contains(d.Stack, p.ID) {
+			if p.ID == s.id && (s.on || s.leading) && !slices.Contains(d.Stack, p.ID) {
 				d.Stack = append(d.Stack, p.ID)
 			}
 		}
@@ -86,7 +88,7 @@ func (t *transition) stubs(p *patchRecord) error {
 			}
 			next = below.function(d.Entry).Stub
 		}
-		code, err := redirect.Stub(f.Stub, p.Switch, f.New, next)
+		code, err := t.stub(p, f, next)
 		if err != nil {
 			return err
 		}
@@ -104,6 +106,20 @@ func (t *transition) stubs(p *patchRecord) error {
 		}
 	}
 	return nil
+}
+
+// stub returns the code of f's stub.
+func (t *transition) stub(p *patchRecord, f *functionRecord, next uint64) ([]byte, error) {
+	if f.marked(p) {
+		return redirect.MarkedStub(f.Stub, p.Switch, f.New, next, t.e.rt.LabelsOffset(), p.Init.State+module.InitMark)
+	}
+	return redirect.Stub(f.Stub, p.Switch, f.New, next)
+}
+
+// marked tells whether f's stub is to know the goroutines that initialise p. At
+// the entry of a function of ABI0 they can't be known.
+func (f *functionRecord) marked(p *patchRecord) bool {
+	return p.Init != nil && !strings.HasSuffix(f.Symbol, ".abi0")
 }
 
 // lay writes code into a slot.

@@ -12,7 +12,7 @@ import (
 )
 
 // registryVersion changes with the layout of registry.
-const registryVersion = 1
+const registryVersion = 2
 
 // registry is what Darn remembers inside the target, so that the next Darn
 // that attaches can list, toggle and unload, or undo what a killed one left
@@ -45,6 +45,7 @@ type patchRecord struct {
 	Functions []*functionRecord       `json:"functions"`
 	Go        *goruntime.Registration `json:"go,omitempty"`
 	Findings  []finding.Finding       `json:"findings,omitempty"`
+	Init      *initRecord             `json:"init,omitempty"`
 	// Requires are the modules (their sha256) that it shares things with, which
 	// have to stay as long as it.
 	Requires []string `json:"requires,omitempty"`

@@ -3,6 +3,7 @@ package patcher_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/darn-dev/darn/patcher"
@@ -95,6 +96,27 @@ func replace(t testing.TB, e *patcher.Engine, p, other *patcher.Patch) *patcher.
 		}
 	}
 	return r
+}
+
+// An active patch may replace others: it stays on, and they go off.
+func TestAnActivePatchReplacesOthers(t *testing.T) {
+	s := newShop(t)
+	below := s.module(t, "below", discount)
+	both := s.module(t, "both", slices.Concat(edit{"	return n * price", "	return n * price * 2"}, waitEdit))
+	target := s.start(t)
+	e, _ := attach(t, target)
+	p, other := load(t, e, both), load(t, e, below)
+	activate(t, e, p)
+	if _, _, err := e.Activate(t.Context(), p.ID, patcher.ActivateOptions{Replace: true}); finding.CodeOf(err) != finding.WrongState || !strings.Contains(err.Error(), "its code is already in use") {
+		t.Errorf("with no other to replace it says %v", err)
+	}
+	activate(t, e, other)
+	expect(t, target, "/total", "270")
+	replace(t, e, p, other)
+	expect(t, target, "/total", "600")
+	deactivate(t, e, p)
+	expect(t, target, "/total", "300")
+	target.MustLive()
 }
 
 // While one patch replaces another, no call runs neither: the program ends at

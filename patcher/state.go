@@ -27,6 +27,7 @@ const (
 	OpActivate   Operation = "activate"
 	OpDeactivate Operation = "deactivate"
 	OpUnload     Operation = "unload"
+	OpList       Operation = "list" // changes none, and may halt the target
 )
 
 // transitions lists every legal transition. What is not here is refused.

@@ -60,7 +60,7 @@ func (a *app) printVerdicts(verdicts []module.Verdict) {
 
 // printPatch says what a patch is and in which state.
 func (a *app) printPatch(p *patcher.Patch) {
-	fmt.Fprintf(a.stdout, "patch %s (%s) is %s\n", p.ID, p.Name, p.State)
+	fmt.Fprintf(a.stdout, "patch %s (%s) is %s%s\n", p.ID, p.Name, p.State, p.Initialisation)
 	a.printFunctions(p.Functions)
 }
 

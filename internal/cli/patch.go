@@ -113,7 +113,10 @@ process is looked at again and again until that is so or the time is over, and
 then the command says which calls hold it up.
 
 With --replace all other active patches are switched off at the same instant,
-as for a patch that holds their changes too.`,
+as for a patch that holds their changes too. The patch may be active already.
+
+What the patch brings that has to be initialised, new packages and variables, is
+initialised before, by a goroutine of the program.`,
 		func(ctx context.Context, e *patcher.Engine, id string) (*patcher.Patch, *patcher.Receipt, error) {
 			show, wipe := progress(a.stderr)
 			defer wipe()
@@ -241,6 +244,9 @@ that were under way finish there.`,
 				fmt.Fprintf(a.stdout, "process %d, %s, %s\n", t.PID, t.Version, count(len(listing.Patches), "patch", "patches"))
 				for i := range listing.Patches {
 					a.printPatch(&listing.Patches[i])
+				}
+				if listing.Receipt != nil {
+					fmt.Fprintln(a.stdout, describeReceipt(listing.Receipt))
 				}
 				return nil
 			})

@@ -27,6 +27,7 @@ type program struct {
 	// workspace, "" without.
 	name         string
 	pkgDir       string
+	pkgName      string
 	module, work string
 	self         string // the program to give as -toolexec
 }
@@ -167,7 +168,7 @@ func (p *program) find(ctx context.Context) error {
 		return finding.Refuse(finding.TextMismatch,
 			fmt.Sprintf("the target was built from the package %s, not from %s", p.settings.pkg, found.ImportPath), advice)
 	}
-	p.name, p.pkgDir = filepath.Base(found.ImportPath), found.Dir
+	p.name, p.pkgDir, p.pkgName = filepath.Base(found.ImportPath), found.Dir, found.Name
 	if p.module == "" {
 		p.module = found.Dir
 	}

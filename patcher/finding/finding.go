@@ -42,6 +42,8 @@ const (
 	Busy                     Code = "busy"
 	GCTimeout                Code = "gc-timeout"
 	QuiescenceTimeout        Code = "quiescence-timeout"
+	InitTimeout              Code = "init-timeout" // not one of design.md's
+	InitFailed               Code = "init-failed"
 	PointInvalid             Code = "point-invalid"
 	PointTimeout             Code = "point-timeout"
 	TargetExited             Code = "target-exited"

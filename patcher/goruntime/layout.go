@@ -22,6 +22,7 @@ type layout struct {
 		schedSP, schedPC, schedCtxt uint64
 		syscallSP, syscallPC        uint64
 		m, status, id, startPC      uint64
+		labels                      uint64
 		deferred, panicked          uint64
 	}
 	m struct {
@@ -197,6 +198,7 @@ func (l *layout) read(f *fields) {
 	g.syscallSP, g.syscallPC = f.at(t, "syscallsp", &g.end), f.at(t, "syscallpc", &g.end)
 	g.m, g.status, g.id = f.at(t, "m", &g.end), f.at(t, "atomicstatus.value", &g.end), f.at(t, "goid", &g.end)
 	g.startPC = f.at(t, "startpc", &g.end)
+	g.labels = f.at(t, "labels", nil)
 	g.deferred, g.panicked = f.at(t, "_defer", &g.end), f.at(t, "_panic", &g.end)
 
 	t = f.typ("runtime.m")

@@ -30,6 +30,7 @@ type Runtime struct {
 	gcphase, numgc, lastGC, gcPercent              uint64
 	forcegcperiod, sweepState                      uint64
 	schedLock, sysmonwait, sysmonnote              uint64
+	scavengerStop, scavengerWake                   uint64
 	itabTable, itabLock                            uint64
 	itabTableInit                                  uint64
 	modulesSlice, lastmoduledata                   uint64
@@ -71,6 +72,8 @@ func Open(h *process.Halt) (*Runtime, error) {
 	r.sweepState = f.in(f.variable("runtime.sweep"), "active.state.value")
 	sched := f.variable("runtime.sched")
 	r.schedLock, r.sysmonwait, r.sysmonnote = f.in(sched, "lock.key"), f.in(sched, "sysmonwait.u.value"), f.in(sched, "sysmonnote.key")
+	scavenger := f.variable("runtime.scavenger")
+	r.scavengerStop, r.scavengerWake = f.in(scavenger, "shouldStop"), f.in(scavenger, "sysmonWake.value")
 	r.itabTable, r.itabLock = f.variable("runtime.itabTable").addr, f.in(f.variable("runtime.itabLock"), "key")
 	r.itabTableInit = f.variable("runtime.itabTableInit").addr
 	r.modulesSlice, r.lastmoduledata = f.variable("runtime.modulesSlice").addr, f.symbol("runtime.lastmoduledatap")

@@ -4,7 +4,7 @@ import "github.com/darn-dev/darn/patcher/finding"
 
 // FormatVersion is the version of the manifest that this package writes and
 // the only one it reads.
-const FormatVersion = 1
+const FormatVersion = 2
 
 // Manifest is the note "Darn" of a module: what the module is, which build of
 // which program it is for, and what binding it needs beyond plain ELF
@@ -104,13 +104,55 @@ type Go struct {
 	Variables []Variable `json:"variables,omitempty"`
 	// Imports are the variables of required modules that this one shares.
 	Imports []Import `json:"imports,omitempty"`
-	// InitPackages are packages new to the target whose initialisation the
-	// module runs itself on first entry, in order.
+	// Init is what initialises the module before its functions run, nil if
+	// nothing has to.
+	Init *Initialisation `json:"init,omitempty"`
+	// InitPackages are packages new to the target that are then initialised, in
+	// order.
 	InitPackages []string `json:"initPackages,omitempty"`
 	// InitVariables are variables new to the target, of packages that it has,
 	// to which the patch gives their initial values: see InitPackages.
 	InitVariables []string `json:"initVariables,omitempty"`
 }
+
+// Initialisation is code that runs before those of a module that replace
+// functions do.
+type Initialisation struct {
+	// Start is where a value of the type func() bool is: it starts a goroutine
+	// that initialises the module, gives back the place from which it was called
+	// (see InitHook), and returns true.
+	Start uint64 `json:"start"`
+	// State is where a variable is that Darn and this code share: InitStateSize
+	// bytes, with fields at the Init offsets.
+	State uint64 `json:"state"`
+}
+
+// Where the fields of an Initialisation's State are.
+const (
+	// InitMark holds what the labels (runtime.g.labels) of the goroutines point
+	// to that initialise, or InitNobody.
+	InitMark = 0
+	// InitHook holds the address of a pointer to a function that the program
+	// calls, in place of which Darn has put Start; InitHooked what it was.
+	InitHook, InitHooked = 8, 16
+	// InitPhase is an InitPhase… in 4 bytes.
+	InitPhase = 24
+	// InitWhy has the reason of InitFailed, in bytes up to a zero or the end.
+	InitWhy = 36
+	// InitStateSize is the size of the variable.
+	InitStateSize = InitWhy + 200
+)
+
+// InitNobody is no address, and so no goroutine's labels.
+const InitNobody = 1
+
+// What InitPhase may be: not begun, under way, done, and ended by a panic.
+const (
+	InitNot = iota
+	InitUnderWay
+	InitDone
+	InitFailed
+)
 
 // Variable is a variable that a module adds to the program.
 type Variable struct {

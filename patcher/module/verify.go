@@ -257,6 +257,8 @@ func (m *Module) verifyGo(g *Go, names map[string]entry, required map[string]boo
 		return malformed("the moduledata (%#x, %d bytes) is not in writable memory of the module", g.ModuledataAddr, g.ModuledataSize)
 	case g.TypesAddr > end || g.TextAddr > end:
 		return malformed("the start of the types (%#x) or of the text (%#x) lies outside the module", g.TypesAddr, g.TextAddr)
+	case g.Init != nil && (!m.holds(g.Init.State, InitStateSize, elf.PF_W) || g.Init.State%8 != 0 || !m.holds(g.Init.Start, 8, 0)):
+		return malformed("what initialises the module (%#x, with its state at %#x) is not in it", g.Init.Start, g.Init.State)
 	}
 	bound := make(map[string]bool, len(g.Types)+len(g.Itabs))
 	bind := func(symbol string) error {

@@ -10,14 +10,15 @@ import (
 const (
 	// StubSize is the length of a stub in bytes.
 	StubSize = 24
+	// MarkedStubSize is the length of a MarkedStub in bytes.
+	MarkedStubSize = 38
 	// StubAlign is what the address of a stub must be a multiple of.
 	StubAlign = 8
-	// StubNextOffset is where, from the start of a stub, the rel32 of its
-	// `jmp next` is. It is 4-byte aligned, so that one store repoints a stub
-	// that threads run through.
-	StubNextOffset = 16
+	// StubNextOffset is where, from the start of a stub of either kind, the
+	// rel32 of its `jmp next` is. It is 4-byte aligned, so that one store
+	// repoints a stub that threads run through.
+	StubNextOffset = 20
 
-	stubNewEnd  = 13                 // end of `jne newCode`
 	stubNextEnd = StubNextOffset + 4 // end of `jmp next`
 	int3        = 0xCC
 )
@@ -26,7 +27,7 @@ const (
 //
 //	cmpb $0, sw(%rip)
 //	jne  newCode
-//	xchg %ax, %ax          // so that the next field is aligned
+//	nop                    // so that the next field is aligned
 //	jmp  next
 //
 // sw is the address of the patch's switch; next is the thunk of the old
@@ -35,28 +36,83 @@ const (
 // the System V ABI. Refused with out-of-range if an address is more than
 // 2 GiB away.
 func Stub(at, sw, newCode, next uint64) ([]byte, error) {
-	if at%StubAlign != 0 {
-		return nil, fmt.Errorf("redirect: stub at %#x is not aligned to %d bytes", at, StubAlign)
-	}
-	b := make([]byte, 0, StubSize)
-	disp, err := rel32("the switch", at+7, sw)
+	a := assembler{at: at}
+	a.cmpZero("the switch", sw)
+	a.branch([]byte{0x0F, 0x85}, "the new code", newCode)
+	a.add(0x66, 0x0F, 0x1F, 0x44, 0, 0)
+	a.branch([]byte{0xE9}, "the code below", next)
+	return a.bytes()
+}
+
+// MarkedStub returns the MarkedStubSize bytes of a stub that leads also those
+// goroutines to the new code whose labels are those that are pointed to by the
+// word at address mark:
+//
+//	     cmpb $0, sw(%rip)
+//	     jne  new
+//	     mov  labels(%r14), %r13
+//	     jmp  test
+//	     nop
+//	next: jmp  next
+//	test: cmp  mark(%rip), %r13
+//	     jne  next
+//	new: jmp  newCode
+//
+// labels is the offset of runtime.g.labels. It is for functions of ABIInternal,
+// at whose entry %r14 is the goroutine and %r13 dead. Otherwise it is as Stub.
+func MarkedStub(at, sw, newCode, next, labels, mark uint64) ([]byte, error) {
+	a := assembler{at: at}
+	a.cmpZero("the switch", sw)
+	a.add(0x75, 24)
+	a.add(0x4D, 0x8B, 0xAE)
+	a.code = binary.LittleEndian.AppendUint32(a.code, uint32(labels))
+	a.add(0xEB, 6, 0x90)
+	a.branch([]byte{0xE9}, "the code below", next)
+	a.branch([]byte{0x4C, 0x3B, 0x2D}, "the mark", mark)
+	a.add(0x75, 0xF2)
+	a.branch([]byte{0xE9}, "the new code", newCode)
+	return a.bytes()
+}
+
+// assembler collects the code of a stub at an address.
+type assembler struct {
+	at   uint64
+	code []byte
+	err  error
+}
+
+func (a *assembler) add(code ...byte) { a.code = append(a.code, code...) }
+
+// branch adds an instruction that ends with a rel32 to to.
+func (a *assembler) branch(op []byte, what string, to uint64) {
+	a.relative(op, what, to, 0)
+}
+
+// cmpZero adds cmpb $0, addr(%rip).
+func (a *assembler) cmpZero(what string, addr uint64) {
+	a.relative([]byte{0x80, 0x3D}, what, addr, 1)
+	a.add(0)
+}
+
+// relative adds an opcode and a rel32 to to, of an instruction that has more
+// bytes behind that.
+func (a *assembler) relative(op []byte, what string, to, more uint64) {
+	a.add(op...)
+	disp, err := rel32(what, a.at+uint64(len(a.code))+4+more, to)
 	if err != nil {
-		return nil, err
+		disp = make([]byte, 4)
 	}
-	b = append(b, 0x80, 0x3D)
-	b = append(append(b, disp...), 0)
-	if disp, err = rel32("the new code", at+stubNewEnd, newCode); err != nil {
-		return nil, err
+	if a.err == nil {
+		a.err = err
 	}
-	b = append(append(b, 0x0F, 0x85), disp...)
-	if disp, err = StubNext(at, next); err != nil {
-		return nil, err
+	a.add(disp...)
+}
+
+func (a *assembler) bytes() ([]byte, error) {
+	if a.at%StubAlign != 0 {
+		return nil, fmt.Errorf("redirect: stub at %#x is not aligned to %d bytes", a.at, StubAlign)
 	}
-	b = append(append(b, 0x66, 0x90, 0xE9), disp...)
-	for len(b) < StubSize {
-		b = append(b, int3)
-	}
-	return b, nil
+	return a.code, a.err
 }
 
 // StubNext returns the 4 bytes to store at at+StubNextOffset, so that the stub

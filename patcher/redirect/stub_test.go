@@ -2,6 +2,7 @@ package redirect
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,7 +25,7 @@ func TestStubReadsItsSwitchAndLeadsToBothVersions(t *testing.T) {
 	want := []Ref{
 		{Mem, 0, 7, 2, 4, sw},
 		{Cond, 7, 6, 9, 4, newCode},
-		{Jump, 15, 5, StubNextOffset, 4, next},
+		{Jump, 19, 5, StubNextOffset, 4, next},
 	}
 	for i, r := range refs {
 		if i >= len(want) || r != want[i] {
@@ -33,6 +34,38 @@ func TestStubReadsItsSwitchAndLeadsToBothVersions(t *testing.T) {
 	}
 	if (at+StubNextOffset)%4 != 0 {
 		t.Error("the field of jmp next is not aligned")
+	}
+}
+
+// What it does is seen in package patcher, in processes.
+func TestMarkedStubReadsItsSwitchAndTheMark(t *testing.T) {
+	const at, sw, newCode, next, mark = 0x1000_0040, 0x1100_0003, 0x1200_0000, 0x0040_1000, 0x1300_0008
+	stub, err := MarkedStub(at, sw, newCode, next, 0x168, mark)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(stub) != MarkedStubSize {
+		t.Errorf("a stub of %d bytes, want %d", len(stub), MarkedStubSize)
+	}
+	refs, err := Refs(stub, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const isNext, isMarked, isNew = at + 19, at + 24, at + 33
+	want := []Ref{
+		{Mem, 0, 7, 2, 4, sw},
+		{Cond, 7, 2, 8, 1, isNew},
+		{Jump, 16, 2, 17, 1, isMarked},
+		{Jump, 19, 5, StubNextOffset, 4, next},
+		{Mem, 24, 7, 27, 4, mark},
+		{Cond, 31, 2, 32, 1, isNext},
+		{Jump, 33, 5, 34, 4, newCode},
+	}
+	if !slices.Equal(refs, want) {
+		t.Errorf("references %+v, want %+v", refs, want)
+	}
+	if _, err := MarkedStub(at, sw, newCode, next, 0x168, at+1<<31+64); finding.CodeOf(err) != finding.OutOfRange || !strings.Contains(err.Error(), "the mark at 0x") {
+		t.Errorf("a mark that is far away: %v", err)
 	}
 }
 
@@ -76,7 +109,7 @@ func TestStubOutOfRangeIsRefused(t *testing.T) {
 func TestStubRangeIsExact(t *testing.T) {
 	const at = 0x1_0000_0000
 	for _, d := range []int64{1<<31 - 1, -1 << 31} {
-		edge := at + 20 + uint64(d)
+		edge := at + stubNextEnd + uint64(d)
 		if _, err := StubNext(at, edge); err != nil {
 			t.Errorf("at the edge: %v", err)
 		}

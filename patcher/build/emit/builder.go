@@ -52,7 +52,11 @@ type builder struct {
 
 	shared  map[string]*piece // variables of the initialisation, by name
 	standIn map[int]uint64    // New's symbol -> where the shared variable is
-	filled  map[slot]bool
+	// Where the value of the function InitStart and the variable InitState are, 0
+	// if nothing is initialised.
+	initStart, initState uint64
+
+	filled map[slot]bool
 	// relocated are the target's pointers that are relocated when it starts.
 	relocated map[uint64]bool
 	wraps     map[int]dest // by function of New: what it wraps

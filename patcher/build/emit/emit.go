@@ -40,8 +40,7 @@ type Input struct {
 
 // InitNeeded is the error of Emit when the patch brings what must be
 // initialised before its functions run, and New was not built to do so. New is
-// then to be built once more from source in which each of the functions calls
-// an initialisation first: see InitTasks.
+// then to be built once more with source that does it: see InitTasks.
 type InitNeeded struct {
 	// Packages are the import paths of new ones, in the order of their
 	// initialisation.
@@ -49,15 +48,6 @@ type InitNeeded struct {
 	// Variables are symbols of new variables of packages that are not new: all
 	// that the patch has of a package in which one needs it.
 	Variables []string
-	// Functions are those that are entered from old code.
-	Functions []Function
-}
-
-// Function is a function in the new source.
-type Function struct {
-	Symbol string
-	File   string // as the compiler noted it
-	Line   int    // of the word func
 }
 
 // Error says what is missing.

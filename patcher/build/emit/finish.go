@@ -248,6 +248,9 @@ func (b *builder) writeManifest() error {
 	g := b.goPart()
 	g.ModuledataAddr, g.ModuledataSize = b.moduledata.addr, b.moduledata.size
 	g.TypesAddr, g.TextAddr = b.starts[segRodata], b.starts[segText]
+	if b.initState != 0 {
+		g.Init = &module.Initialisation{State: b.moved(b.initState), Start: b.moved(b.initStart)}
+	}
 	for _, c := range b.Diff.Changed {
 		old := &b.Base.Symbols[c.Base]
 		addr, ok := b.Match.Addr(c.Base)

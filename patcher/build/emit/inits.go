@@ -15,20 +15,24 @@ import (
 	"github.com/darn-dev/darn/patcher/module"
 )
 
-// What the source of a package declares whose functions are to initialise what
-// the patch brings. Emit makes one of the variables of all packages, and gives
-// them their values: the source can name neither the tasks, which are
-// cmd/link's, nor the runtime's function that runs one.
+// What is declared in the source that is added to the program's own package to
+// initialise what the patch brings. Emit gives the variables their values: the
+// source can name neither the tasks, which are cmd/link's, nor the runtime's
+// function that runs one.
 const (
-	// InitRequired is a []func(), the InitAlls of the modules that are required.
+	// InitRequired is a []func() string, the InitAlls of the modules that are
+	// required.
 	InitRequired = "darnInitRequired"
 	// InitTasks is a []unsafe.Pointer, of the runtime's initTask, in order.
 	InitTasks = "darnInitTasks"
 	// InitRun is the func(unsafe.Pointer) that runs one, runtime.doInit1.
 	InitRun = "darnInitRun"
-	// InitAll is the func() that runs them all, once.
+	// InitStart is the func() bool that starts a goroutine which calls InitAll.
+	InitStart = "darnInitStart"
+	// InitAll is the func() string that runs the tasks once, and says why it
+	// failed if it did.
 	InitAll = "darnInitAll"
-	// InitState is what the runs have to share beside: no pointers.
+	// InitState is what Darn shares with them: see module.Initialisation.
 	InitState = "darnInitState"
 	// InitVariable, with a number, is a func() that initialises new variables of
 	// a package, in the order of the numbers.
@@ -68,19 +72,7 @@ func (b *builder) initialise() error {
 			return nil
 		}
 	}
-	need := &InitNeeded{Packages: packages, Variables: variables}
-	for _, c := range b.Diff.Changed {
-		file, _, err := b.New.Source(c.New)
-		if err != nil {
-			return err
-		}
-		r, err := b.lines.find(b.new.symbol(c.New) - b.new.text)
-		if err != nil {
-			return err
-		}
-		need.Functions = append(need.Functions, Function{b.New.Symbols[c.New].Name, file, int(r.startLine)})
-	}
-	return need
+	return &InitNeeded{Packages: packages, Variables: variables}
 }
 
 // newPackages lists the packages to initialise that Base has nothing of and that
@@ -199,9 +191,8 @@ func (b *builder) ownsVariable(sym int) bool {
 	return b.have[span{lo, lo + s.Size}]
 }
 
-// shareVariables makes one variable of those that the source declares in each
-// package, so that initialisation is run once whichever package is entered
-// first.
+// shareVariables makes pieces of the variables that the added source declares:
+// they are none of the program's.
 func (b *builder) shareVariables() {
 	b.shared, b.standIn = map[string]*piece{}, map[int]uint64{}
 	for sym := range b.New.Symbols {
@@ -210,21 +201,16 @@ func (b *builder) shareVariables() {
 		if !slices.Contains([]string{InitRequired, InitTasks, InitRun, InitState}, name) || s.Section == 0 || !b.New.Writable(sym) {
 			continue
 		}
-		if b.shared[name] == nil {
-			b.shared[name] = b.freshPiece(segData, make([]byte, s.Size))
-		}
+		b.shared[name] = b.freshPiece(segData, make([]byte, s.Size))
 		b.standIn[sym] = b.shared[name].lo
 	}
 }
 
-// runTasks makes the patch run, at the first entry of any of its functions, what
-// initialises new packages and new variables, in the order of the packages.
+// runTasks makes the patch run, before it is first activated, what initialises
+// new packages and new variables, in the order of the packages.
 func (b *builder) runTasks(packages []string) error {
 	variables, err := b.variableFunctions()
 	if err != nil {
-		return err
-	}
-	if err := b.checkWaits(packages, variables); err != nil {
 		return err
 	}
 	var addrs []uint64
@@ -247,6 +233,10 @@ func (b *builder) runTasks(packages []string) error {
 			addrs = append(addrs, b.initTask(dests))
 		}
 	}
+	start, err := b.startFunction()
+	if err != nil {
+		return err
+	}
 	b.goPart().InitPackages = packages
 	if err := b.drain(); err != nil {
 		return err
@@ -265,7 +255,23 @@ func (b *builder) runTasks(packages []string) error {
 		return err
 	}
 	b.fixups[b.shared[InitRun].lo] = fixup{kind: fixAbs, to: own(b.funcValue(run))}
+	state := b.shared[InitState]
+	if state == nil || state.size < module.InitStateSize {
+		return fmt.Errorf("the source that initialises the patch has no %s", InitState)
+	}
+	binary.LittleEndian.PutUint64(state.data[module.InitMark:], module.InitNobody)
+	b.initStart, b.initState = b.funcValue(start), state.lo
 	return nil
+}
+
+// startFunction returns the function that InitStart is, as one of the module.
+func (b *builder) startFunction() (dest, error) {
+	for _, fn := range b.New.Functions {
+		if strings.HasSuffix(b.New.Symbols[fn].Name, "."+InitStart) {
+			return b.function(fn)
+		}
+	}
+	return dest{}, fmt.Errorf("the source that initialises the patch has no %s", InitStart)
 }
 
 // setSlice makes a variable the slice of pointers to addrs.
@@ -307,7 +313,6 @@ func (b *builder) initialisers() (fns []dest) {
 		if !e.required || len(g.InitPackages)+len(g.InitVariables) == 0 {
 			continue
 		}
-		// One of several packages' does what all do.
 		i := slices.IndexFunc(e.m.Symbols, func(s module.Symbol) bool {
 			return !s.Undefined && s.Type == elf.STT_FUNC && strings.HasSuffix(s.Name, "."+InitAll)
 		})

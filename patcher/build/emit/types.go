@@ -147,12 +147,14 @@ func (t *types) inTarget(x *gotype.Type) (*gotype.Type, error) {
 		return nil, nil
 	}
 	var first error
+	renumbered := false
 	for _, y := range t.byName[t.new.Identity(x)] {
 		err := t.equal.Equal(x.Addr, y.Addr)
 		if err == nil && y.Hash != x.Hash {
 			// It was declared in a function, and has another number now. Code has
 			// the hash that follows from that in it, to tell types by.
-			return nil, nil
+			renumbered = true
+			continue
 		}
 		if err == nil {
 			t.twin[x.Addr] = y
@@ -165,7 +167,7 @@ func (t *types) inTarget(x *gotype.Type) (*gotype.Type, error) {
 			first = err
 		}
 	}
-	if t.new.Numbered(x) {
+	if renumbered || t.new.Numbered(x) {
 		return nil, nil // another type, of the same name
 	}
 	return nil, first
