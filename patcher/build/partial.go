@@ -61,13 +61,24 @@ func (b *builder) withoutLeftOut() {
 			f.Message += "; what depends on it is left out of the patch"
 		}
 	}
+	closures := map[string][]string{} // that change, by the function that they are in
+	for _, c := range b.diff.Changed {
+		name := b.newObject.Symbols[c.New].Name
+		if key := declared(name); strings.HasPrefix(name, key+".") {
+			closures[key] = append(closures[key], name)
+		}
+	}
 	b.diff.Changed = slices.DeleteFunc(b.diff.Changed, func(c object.Change) bool {
 		key := declared(b.newObject.Symbols[c.New].Name)
 		cause, left := b.left[key]
 		if _, said := b.places[key]; left && !said {
 			b.places[key] = b.sourceOf(c.New)
-			b.diff.Findings = append(b.diff.Findings, finding.Finding{Code: cause.Code, Severity: finding.Warning, Function: key, Source: b.places[key],
-				Message: leftOutWords + cause.Message, Advice: cause.Advice})
+			f := finding.Finding{Code: cause.Code, Severity: finding.Warning, Function: key, Source: b.places[key],
+				Message: leftOutWords + cause.Message, Advice: cause.Advice}
+			if in := closures[key]; len(in) > 0 {
+				f.Message += "; with it what changes in it: " + strings.Join(in, ", ")
+			}
+			b.diff.Findings = append(b.diff.Findings, f)
 		}
 		return left
 	})
@@ -483,10 +494,22 @@ func (d *dependents) find(t types.Type, held bool, seen map[types.Type]bool) *fi
 
 // reaches tells whether a function that is to be in the module depends on what
 // is refused: by itself, by a function that is inlined in it, or by one that
-// would be in the module with it.
+// would be in the module with it. The cause says through which.
 func (d *dependents) reaches(root int) (cause finding.Finding, found bool) {
 	o := d.b.newObject
 	seen := map[int]bool{}
+	from := map[int]int{} // what has led to a function
+	// through adds to a cause how the root leads to what is in fn.
+	through := func(cause finding.Finding, fn int, inlined ...string) finding.Finding {
+		for ; fn != root; fn = from[fn] {
+			inlined = slices.Insert(inlined, 0, d.key(o.Symbols[fn].Name))
+		}
+		via := slices.DeleteFunc(slices.Compact(inlined), func(key string) bool { return key == d.key(o.Symbols[root].Name) })
+		if len(via) > 0 {
+			cause.Message += "; it depends on that via " + strings.Join(via, ", ")
+		}
+		return cause
+	}
 	for todo := []int{root}; len(todo) > 0; {
 		fn := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
@@ -514,6 +537,9 @@ func (d *dependents) reaches(root int) (cause finding.Finding, found bool) {
 			}
 			for _, to := range d.b.functionsBehind(to) {
 				if _, old := d.b.diff.Old(to); !old || declared(o.Symbols[to].Name) == declared(name) {
+					if _, known := from[to]; !known && to != root {
+						from[to] = fn
+					}
 					todo = append(todo, to)
 				}
 			}
@@ -523,14 +549,14 @@ func (d *dependents) reaches(root int) (cause finding.Finding, found bool) {
 			return finding.Finding{Code: finding.UnsupportedBuild, Message: "where it is in the source is not known, and so what it depends on",
 				Advice: "restart the program with a rebuilt one"}, true
 		}
-		if cause, found = d.inlined(key, called, map[string]bool{}); found {
-			return cause, true
+		if cause, via, found := d.inlined(key, called, map[string]bool{}); found {
+			return through(cause, fn, via...), true
 		}
 		// What the compiler has inlined the source need not mention: it finds
 		// out which method an interface's value has.
 		for _, symbol := range d.b.diff.Inlined(fn) {
 			if cause, found = d.functions[d.key(symbol)]; found {
-				return cause, true
+				return through(cause, fn, d.key(symbol)), true
 			}
 		}
 	}
@@ -538,24 +564,24 @@ func (d *dependents) reaches(root int) (cause finding.Finding, found bool) {
 }
 
 // inlined tells whether a declared function depends on what is refused, or one
-// that it mentions without calling it: that may be inlined.
-func (d *dependents) inlined(key string, called, seen map[string]bool) (cause finding.Finding, found bool) {
+// that it mentions without calling it, via others or not: that may be inlined.
+func (d *dependents) inlined(key string, called, seen map[string]bool) (cause finding.Finding, via []string, found bool) {
 	if seen[key] {
-		return cause, false
+		return cause, nil, false
 	}
 	seen[key] = true
 	if cause, found = d.functions[key]; found {
-		return cause, true
+		return cause, nil, true
 	}
 	for _, callee := range slices.Sorted(maps.Keys(d.calls[key])) {
 		if called[callee] {
 			continue
 		}
-		if cause, found = d.inlined(callee, called, seen); found {
-			return cause, true
+		if cause, via, found = d.inlined(callee, called, seen); found {
+			return cause, slices.Insert(via, 0, callee), true
 		}
 	}
-	return cause, false
+	return cause, nil, false
 }
 
 // functionsBehind returns the functions that a symbol is or leads to: data with

@@ -66,6 +66,14 @@ func TestAPartialBuildLeavesOutWhatDependsOnWhatIsRefused(t *testing.T) {
 	if got := strings.Join(names(r.LeftOut), " "); got != "main.callingField main.closing main.counted main.field main.inlines main.limited main.made main.marked" {
 		t.Errorf("left out: %s", got)
 	}
+	for function, words := range map[string]string{
+		"main.inlines": "; it depends on that via main.calls", "main.made": "; it depends on that via main.pair.String",
+		"main.closing": "; with it what changes in it: main.closing.func1",
+	} {
+		if !slices.ContainsFunc(r.Findings, func(f finding.Finding) bool { return f.Function == function && strings.HasSuffix(f.Message, words) }) {
+			t.Errorf("it is not said of %s: %s: %v", function, words, r.Findings)
+		}
+	}
 	m, err := module.Open(r.Path)
 	if err != nil {
 		t.Fatal(err)
