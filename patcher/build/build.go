@@ -81,7 +81,8 @@ type builder struct {
 	basePackages, newPackages map[string]string
 	match                     *object.Match
 	diff                      *object.Diff
-	initialised               []string // variables that newObject initialises
+	initialised               []string          // variables that newObject initialises
+	mainInit                  []finding.Finding // see keepInit
 
 	left   leftOut           // of a partial build, once that is known
 	places map[string]string // file:line of what is left out of the diff
@@ -305,6 +306,7 @@ func (b *builder) compare() (err error) {
 	})
 	if err == nil {
 		b.diff.Findings = append(b.diff.Findings, b.sources.changedC()...)
+		b.keepInit()
 	}
 	if err == nil && len(foreign) > 0 {
 		b.diff.Findings = append(b.diff.Findings, finding.Finding{Code: finding.NoChange, Severity: finding.Info, Source: foreign[0] + ":1",
@@ -312,6 +314,17 @@ func (b *builder) compare() (err error) {
 			Advice:  "nothing, unless the edit is there: then build the patch for a program that it is part of"})
 	}
 	return err
+}
+
+// keepInit keeps what is said of the initialisation of the program's own package
+// before source is added there that initialises the patch.
+func (b *builder) keepInit() {
+	name := symbolOf("main", "init")
+	if len(b.newObject.Named(symbolOf("main", emit.InitStart))) > 0 {
+		b.diff.Findings = append(b.diff.Findings, b.mainInit...)
+		return
+	}
+	b.mainInit = slices.DeleteFunc(slices.Clone(b.diff.Findings), func(f finding.Finding) bool { return f.Function != name })
 }
 
 // make compares and emits. A patch that brings what has to be initialised is

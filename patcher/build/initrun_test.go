@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/module"
 )
 
@@ -97,6 +98,11 @@ func TestNewPackagesAreInitialisedByThePatch(t *testing.T) {
 	edit(t, path, `name = "world"`, `name = template.HTMLEscapeString(netip.IPv6LinkLocalAllNodes().String())`)
 	r, err := Build(t.Context(), b.options(t))
 	replaces(t, r, err, greeting)
+	for _, f := range r.Findings {
+		if f.Severity != finding.Info {
+			t.Errorf("it warns: %v", f)
+		}
+	}
 	m, err := module.Open(r.Path)
 	if err != nil {
 		t.Fatal(err)
