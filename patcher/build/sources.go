@@ -159,14 +159,6 @@ func (s *sources) edited() (packages, files []string) {
 	return slices.Compact(packages), files
 }
 
-// resolve returns the path of a file by the name that the compiler noted.
-func (s *sources) resolve(name string) string {
-	if path, ok := s.paths[name]; ok {
-		return path
-	}
-	return name
-}
-
 // read reads a file of the new source by its path.
 func (s *sources) read(path string) ([]byte, error) { return readOverlaid(path, s.is) }
 
