@@ -79,10 +79,11 @@ type builder struct {
 
 	baseObject, newObject     *object.Object
 	basePackages, newPackages map[string]string
+	editPackages              map[string]string // newPackages, before source was added that initialises the patch
 	match                     *object.Match
 	diff                      *object.Diff
 	initialised               []string          // variables that newObject initialises
-	mainInit                  []finding.Finding // see keepInit
+	initFindings              []finding.Finding // see keepInit
 
 	left   leftOut           // of a partial build, once that is known
 	places map[string]string // file:line of what is left out of the diff
@@ -282,8 +283,26 @@ func (b *builder) captureNew(ctx context.Context, name string, overlay map[strin
 	if b.newObject, err = object.Open(c.object()); err != nil {
 		return err
 	}
-	b.newPackages, err = c.packages()
+	if b.newPackages, err = c.packages(); err == nil && !b.initialises() {
+		b.editPackages = b.newPackages
+	}
 	return err
+}
+
+// initialises tells whether source was added that initialises the patch.
+func (b *builder) initialises() bool {
+	return len(b.newObject.Named(symbolOf("main", emit.InitStart))) > 0
+}
+
+// differs tells whether the functions of a package may be others than the base's.
+// A package that differs only because it was built with another one to which
+// source was added is what it was.
+func (b *builder) differs(pkg string) bool {
+	added := pkg == "main" || slices.ContainsFunc(b.initialised, func(name string) bool { return object.PackageOf(name) == pkg })
+	if added {
+		return b.basePackages[pkg] != b.newPackages[pkg]
+	}
+	return b.basePackages[pkg] != b.editPackages[pkg]
 }
 
 func (b *builder) compiling(words string) func(pkg string) {
@@ -299,7 +318,7 @@ func (b *builder) compare() (err error) {
 	b.stage("comparing the edit with the base")
 	edited, foreign := b.sources.edited()
 	b.diff, err = object.Compare(b.baseObject, b.newObject, object.Options{
-		Differs: func(pkg string) bool { return b.basePackages[pkg] != b.newPackages[pkg] },
+		Differs: b.differs,
 		Source:  b.sources.edit,
 		Fixed:   b.fixedEntry,
 		Edited:  edited,
@@ -316,15 +335,17 @@ func (b *builder) compare() (err error) {
 	return err
 }
 
-// keepInit keeps what is said of the initialisation of the program's own package
-// before source is added there that initialises the patch.
+// keepInit keeps what is said of initialisation from before source was added that
+// initialises the patch: with that, packages differ that nobody has edited.
 func (b *builder) keepInit() {
-	name := symbolOf("main", "init")
-	if len(b.newObject.Named(symbolOf("main", emit.InitStart))) > 0 {
-		b.diff.Findings = append(b.diff.Findings, b.mainInit...)
+	isInit := func(f finding.Finding) bool {
+		return f.Code == finding.InitialValueChanged || f.Code == finding.InitChanged && f.Severity == finding.Warning
+	}
+	if b.initialises() {
+		b.diff.Findings = append(slices.DeleteFunc(b.diff.Findings, isInit), b.initFindings...)
 		return
 	}
-	b.mainInit = slices.DeleteFunc(slices.Clone(b.diff.Findings), func(f finding.Finding) bool { return f.Function != name })
+	b.initFindings = slices.DeleteFunc(slices.Clone(b.diff.Findings), func(f finding.Finding) bool { return !isInit(f) })
 }
 
 // make compares and emits. A patch that brings what has to be initialised is

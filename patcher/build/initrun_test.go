@@ -92,10 +92,10 @@ func TestNewPackagesAreInitialisedByThePatch(t *testing.T) {
 	path := filepath.Join(b.dir, "greet/greet.go")
 	edit(t, path, `import _ "embed"`, `import (
 	_ "embed"
-	"net/netip"
+	"regexp"
 	"text/template"
 )`)
-	edit(t, path, `name = "world"`, `name = template.HTMLEscapeString(netip.IPv6LinkLocalAllNodes().String())`)
+	edit(t, path, `name = "world"`, `name = template.HTMLEscapeString(regexp.MustCompile(`+"`\\p{Greek}`"+`).String())`)
 	r, err := Build(t.Context(), b.options(t))
 	replaces(t, r, err, greeting)
 	for _, f := range r.Findings {

@@ -185,9 +185,6 @@ func (c *comparer) compareInit(pkg string) {
 		if numbered := initNumber.MatchString(name) && !strings.Contains(name, ".map."); numbered && functions > 0 || !numbered && values > 0 {
 			continue // which is why the code differs
 		}
-		if name == prefix+"init" && len(c.new.Named(prefix+"darnInitStart")) > 0 {
-			continue // it differs for what was added to initialise the patch
-		}
 		report(finding.InitChanged, finding.Warning, name, c.source(c.new, x.fn),
 			"initialisation uses code that changed; it ran with the old code when the program started, and is not run again: "+x.why,
 			"set in changed code what it should have set, or restart the program, if that matters")
