@@ -24,7 +24,7 @@ import (
 // takes 30 off its total, turns largest into smallest and answers anew who has
 // waited, and one that takes 40 off.
 type shop struct {
-	dir, exe, module, more string
+	dir, exe, module, more, computed string
 }
 
 var theShop = sync.OnceValues(func() (*shop, error) {
@@ -46,10 +46,11 @@ var theShop = sync.OnceValues(func() (*shop, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.more = filepath.Join(s.dir, "more.so")
+	s.more, s.computed = filepath.Join(s.dir, "more.so"), filepath.Join(s.dir, "computed.so")
 	for output, edit := range map[string][]string{
-		s.module: {"return n * price", "return n*price - 30", "m = max(m, v)", "m = min(m, v)", `return "waited"`, `return "waited anew"`},
-		s.more:   {"return n * price", "return n*price - 40", `return "a " + t.label()`, `return "one " + t.label()`},
+		s.module:   {"return n * price", "return n*price - 30", "m = max(m, v)", "m = min(m, v)", `return "waited"`, `return "waited anew"`},
+		s.more:     {"return n * price", "return n*price - 40", `return "a " + t.label()`, `return "one " + t.label()`},
+		s.computed: {"return n * price", `return n*price - rebates["all"]`, "func main() {", "var rebates = map[string]int{\"all\": 30}\n\nfunc main() {"},
 	} {
 		if err := os.WriteFile(main, []byte(strings.NewReplacer(edit...).Replace(string(text))), 0o644); err != nil {
 			return nil, err
@@ -243,6 +244,42 @@ func TestPatchWhileStoppedAtABreakpoint(t *testing.T) {
 	if got := <-answers; got != "300" {
 		t.Errorf("the last total is %s", got)
 	}
+	c.disconnect(false)
+	mustAnswer(t, get)
+}
+
+// What it brings is initialised by the program, which has to run for that.
+func TestAPatchThatInitialisesIsPendingWhileTheTargetIsStopped(t *testing.T) {
+	s, target, get := openShop(t)
+	c, _ := session(t)
+	c.attach(target.Process.Pid)
+	p := c.patch("load", map[string]any{"path": s.computed})
+	c.patchSays("loaded", p.ID, patcher.Loaded)
+	activate := func() {
+		t.Helper()
+		if p := c.patch("activate", map[string]any{"id": p.ID}); p.State != patcher.Pending {
+			t.Fatalf("stopped, the patch is %s, want pending", p.State)
+		}
+		c.patchSays("pending", p.ID, patcher.Pending)
+	}
+	activate()
+	c.patch("deactivate", map[string]any{"id": p.ID})
+	c.patchSays("failed", p.ID, patcher.Loaded)
+	c.patchSays("deactivated", p.ID, patcher.Loaded)
+	activate()
+	c.configured()
+	c.patchSays("activated", p.ID, patcher.Active)
+	if got := get("/total"); got != "270" {
+		t.Errorf("the total is %s, want 270", got)
+	}
+	c.call("pause", map[string]any{"threadId": 1}, nil)
+	stop := c.stoppedFor("pause")
+	c.patch("deactivate", map[string]any{"id": p.ID})
+	if p := c.patch("activate", map[string]any{"id": p.ID}); p.State != patcher.Active {
+		t.Errorf("initialised, the patch is %s, want active", p.State)
+	}
+	c.patch("deactivate", map[string]any{"id": p.ID})
+	c.resume("continue", stop.ThreadId)
 	c.disconnect(false)
 	mustAnswer(t, get)
 }

@@ -39,7 +39,7 @@ type patches struct {
 	toOffer bool            // the client was not yet told of them
 
 	watches watches
-	pending sync.Map // the activations that wait for their points, by patch
+	pending sync.Map // the activations that wait for a point or for the program to go on, by patch
 
 	running sync.WaitGroup  // operations
 	ctxMu   sync.Mutex      // guards what follows; held while they are ended
@@ -298,11 +298,11 @@ func (s *patches) activate(ctx context.Context, e *patcher.Engine, a *arguments,
 			}
 		},
 	}
-	if a.At != nil {
-		return s.activateAt(ctx, e, a, opts)
+	p := find(ctx, e, a.ID)
+	if a.At != nil || s.needsARunningTarget(p) {
+		return s.activateLater(ctx, e, a, opts)
 	}
 	var halts process.HaltStats
-	p := find(ctx, e, a.ID)
 	watched := a.StopOnFirstCall && p.State == patcher.Loaded
 	if watched {
 		if halts, err = s.watches.watchFirst(ctx, p); err != nil {
@@ -321,6 +321,19 @@ func (s *patches) activate(ctx context.Context, e *patcher.Engine, a *arguments,
 	r.Receipt.AddHalts(halts)
 	s.activated(ctx, e, r.Patch, r.Receipt)
 	return r, nil
+}
+
+// needsARunningTarget tells whether a patch can't be activated before the client
+// lets the target go on: it is a goroutine of the target's that initialises what
+// the patch brings.
+func (s *patches) needsARunningTarget(p *patcher.Patch) bool {
+	i := p.Initialisation
+	if p.State != patcher.Loaded || i == nil || i.Phase != patcher.InitPending && i.Phase != patcher.InitRunning {
+		return false
+	}
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	return s.p.phase == stopped
 }
 
 // activated tells the client of an activation, and of the patches that it has

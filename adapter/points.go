@@ -60,7 +60,8 @@ func (w *watches) setPoint(ctx context.Context, a *pointArguments) (pt *point, h
 	return pt, halts, err
 }
 
-// activation is one that waits for its point.
+// activation is one that waits for its point, or without one for the program to
+// go on.
 type activation struct {
 	s     *patches
 	e     *patcher.Engine
@@ -72,9 +73,9 @@ type activation struct {
 	over  chan struct{} // closed when it has ended and its breakpoints are gone
 }
 
-// activateAt makes a patch pending until execution reaches a point. The rest of
-// the result waits for that.
-func (s *patches) activateAt(ctx context.Context, e *patcher.Engine, a *arguments, opts patcher.ActivateOptions) (r result, err error) {
+// activateLater makes a patch pending until execution reaches a point, or if there
+// is none until the program goes on. The rest of the result waits for that.
+func (s *patches) activateLater(ctx context.Context, e *patcher.Engine, a *arguments, opts patcher.ActivateOptions) (r result, err error) {
 	v := &activation{s: s, e: e, id: a.ID, at: a.At, first: a.StopOnFirstCall, over: make(chan struct{})}
 	var deadline <-chan time.Time
 	if opts.Timeout > 0 {
@@ -84,9 +85,12 @@ func (s *patches) activateAt(ctx context.Context, e *patcher.Engine, a *argument
 		return result{}, err
 	}
 	var halts, more process.HaltStats
-	if v.point, halts, err = s.watches.setPoint(ctx, a.At); err == nil && v.first {
+	if v.at != nil {
+		v.point, halts, err = s.watches.setPoint(ctx, v.at)
+	}
+	if err == nil && v.first {
 		if more, err = s.watches.watchFirst(ctx, r.Patch); err != nil {
-			s.watches.forget(ctx, func(pt *point, _ *firstCall) bool { return pt == v.point })
+			s.watches.forget(ctx, func(pt *point, _ *firstCall) bool { return pt != nil && pt == v.point })
 		}
 	}
 	if err != nil {
@@ -104,9 +108,13 @@ func (s *patches) activateAt(ctx context.Context, e *patcher.Engine, a *argument
 	return r, nil
 }
 
-// run waits for the point, activates the patch and says so, or why not.
+// run waits, activates the patch and says so, or why not.
 func (v *activation) run(ctx context.Context, deadline <-chan time.Time) {
-	p, r, err := v.attempt(ctx, deadline)
+	attempt := v.attemptAtPoint
+	if v.point == nil {
+		attempt = v.attemptWhileRunning
+	}
+	p, r, err := attempt(ctx, deadline)
 	if err == nil {
 		v.s.activated(ctx, v.e, p, r)
 		return
@@ -118,7 +126,21 @@ func (v *activation) run(ctx context.Context, deadline <-chan time.Time) {
 	v.s.failed(ctx, v.e, v.id, err)
 }
 
-func (v *activation) attempt(ctx context.Context, deadline <-chan time.Time) (*patcher.Patch, *patcher.Receipt, error) {
+// attemptWhileRunning tries whenever the target runs: what the patch brings is
+// initialised then.
+func (v *activation) attemptWhileRunning(ctx context.Context, deadline <-chan time.Time) (*patcher.Patch, *patcher.Receipt, error) {
+	for pause := time.Millisecond; ; pause = min(2*pause, longestPause) {
+		if _, err := v.reach(ctx, deadline); err != nil {
+			return nil, nil, err
+		}
+		if p, r, why, err := v.wait.Look(ctx); err != nil || why == nil {
+			return p, r, err
+		}
+		time.Sleep(pause)
+	}
+}
+
+func (v *activation) attemptAtPoint(ctx context.Context, deadline <-chan time.Time) (*patcher.Patch, *patcher.Receipt, error) {
 	still, err := v.reach(ctx, deadline)
 	if err != nil {
 		close(v.point.looked)
@@ -138,29 +160,42 @@ func (v *activation) attempt(ctx context.Context, deadline <-chan time.Time) (*p
 	return p, r, err
 }
 
-// reach returns when the target stands at the point.
+// longestPause bounds the pause between two attempts while the target runs.
+const longestPause = 100 * time.Millisecond
+
+// reach returns when the target stands at the point, or if there is none runs.
 func (v *activation) reach(ctx context.Context, deadline <-chan time.Time) (arrival, error) {
+	before, advice := "the program went on", "it stays loaded; activate it while the program runs"
+	var reached chan arrival
+	var failed chan error
+	if v.point != nil {
+		before, advice = fmt.Sprintf("execution reached %s", v.at), "it stays loaded; wait longer, or take a line that is reached more often"
+		reached, failed = v.point.reached, v.point.failed
+	}
 	for {
 		v.s.p.mu.Lock()
-		err, changed := v.s.p.ready(), v.s.p.changed
+		err, runs, changed := v.s.p.ready(), v.s.p.phase == running, v.s.p.changed
 		v.s.p.mu.Unlock()
 		if err != nil {
 			return arrival{}, err
 		}
+		if v.point == nil && runs {
+			reached = make(chan arrival)
+			close(reached)
+		}
 		select {
-		case still := <-v.point.reached:
+		case still := <-reached:
 			return still, nil
-		case err := <-v.point.failed:
+		case err := <-failed:
 			return arrival{}, err
 		case <-v.wait.Cancelled():
 			return arrival{}, v.wait.WasCancelled()
 		case <-deadline:
 			return arrival{}, finding.Refuse(finding.PointTimeout,
-				fmt.Sprintf("patch %s was not activated: execution has not reached %s in the time given", v.id, v.at),
-				"it stays loaded; wait longer, or take a line that is reached more often")
+				fmt.Sprintf("patch %s was not activated: the time given was over before %s", v.id, before), advice)
 		case <-ctx.Done():
 			return arrival{}, finding.Refuse(finding.WrongState,
-				fmt.Sprintf("patch %s was not activated: the debug session ended before execution reached %s", v.id, v.at),
+				fmt.Sprintf("patch %s was not activated: the debug session ended before %s", v.id, before),
 				"it stays loaded; activate it in the next session")
 		case <-changed:
 		}

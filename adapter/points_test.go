@@ -194,7 +194,7 @@ func TestAPointThatIsNotReachedInTimeIsGivenUp(t *testing.T) {
 	v := openVisit(t)
 	v.at("if n == 0", map[string]any{"timeoutMs": 50})
 	e := v.patchSays("failed", v.id, patcher.Loaded)
-	if len(e.Findings) != 1 || e.Findings[0].Code != finding.PointTimeout || !strings.Contains(e.Findings[0].Message, "execution has not reached") {
+	if len(e.Findings) != 1 || e.Findings[0].Code != finding.PointTimeout || !strings.Contains(e.Findings[0].Message, "the time given was over before execution reached") {
 		t.Errorf("the findings are %+v", e.Findings)
 	}
 	v.get("/mark")
