@@ -18,7 +18,6 @@ import (
 	"github.com/darn-dev/darn/patcher/arena"
 	"github.com/darn-dev/darn/patcher/exe"
 	"github.com/darn-dev/darn/patcher/finding"
-	"github.com/darn-dev/darn/patcher/goruntime"
 	"github.com/darn-dev/darn/patcher/link"
 	"github.com/darn-dev/darn/patcher/process"
 	"github.com/darn-dev/darn/patcher/redirect"
@@ -34,19 +33,18 @@ type Engine struct {
 	closed bool
 	failed error // why the target is in no known state, if so
 
-	p      *process.Process
-	exe    *exe.Executable
-	rt     *goruntime.Runtime
-	target *link.ProcessTarget
-	arena  *arena.Arena     // nil while nothing is loaded
-	reg    *registry        // what the arena holds
-	waits  map[string]*Wait // by patch: those that are pending
+	p     *process.Process
+	exe   *exe.Executable
+	lang  language
+	arena *arena.Arena     // nil while nothing is loaded
+	reg   *registry        // what the arena holds
+	waits map[string]*Wait // by patch: those that are pending
 	// debugger is told of modules that come and go; nil if nobody wants to know.
 	debugger Debugger
 }
 
 // Open makes an Engine for a process, which may be stopped or running; if
-// running it is halted once to read the layout of its Go runtime. If an
+// running it is halted once to read the layout of a Go runtime. If an
 // earlier Darn left patches in it they are taken over, and a transition that
 // it left half done is rolled back.
 //
@@ -78,8 +76,10 @@ func openTarget(path string) (*exe.Executable, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = x.Supported(); err == nil {
-		err = x.Complete()
+	if isGo(x) {
+		if err = x.Supported(); err == nil {
+			err = x.Complete()
+		}
 	}
 	if err != nil {
 		_ = x.Close() // was read only
@@ -100,6 +100,9 @@ func Check(pid int, symbols string) error {
 		return err
 	}
 	defer x.Close()
+	if !isGo(x) {
+		return nil
+	}
 	if err := x.Supported(); err != nil {
 		return fmt.Errorf("process %d: %w", pid, err)
 	}
@@ -113,17 +116,9 @@ func Check(pid int, symbols string) error {
 }
 
 func (e *Engine) open() error {
-	err := e.p.Halt(context.Background(), func(h *process.Halt) (err error) {
-		e.rt, err = goruntime.Open(h)
-		return err
-	})
-	if err != nil {
+	if err := e.openLanguage(); err != nil {
 		return err
 	}
-	if e.target, err = link.NewTarget(e.exe, e.p, e.p.LoadBias()); err != nil {
-		return err
-	}
-	e.target.FindItab, e.target.FindModule, e.rt.Symbols = e.rt.Itab, e.findModule, e.exe
 	return e.takeOver()
 }
 
@@ -172,7 +167,7 @@ func (e *Engine) begin(ctx context.Context) (end func(), err error) {
 // alive refuses with target-exited if the target has ended: a store into a
 // switch would not notice.
 func (e *Engine) alive() error {
-	return e.p.ReadMemory(make([]byte, 1), e.target.Text().Start)
+	return e.p.ReadMemory(make([]byte, 1), e.lang.anyAddress())
 }
 
 // Entries returns the ranges of addresses in which no breakpoint may be set

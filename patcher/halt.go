@@ -52,15 +52,15 @@ func (e *Engine) haltUntil(ctx context.Context, tries int, f func(*process.Halt)
 // quiet returns a reason to try again if the runtime is at work on what a
 // load or an unload changes.
 func (e *Engine) quiet(h *process.Halt) (retry *finding.Refusal, err error) {
-	started, err := e.rt.Started(h)
+	started, err := e.lang.Started(h)
 	if err == nil && !started {
 		return finding.Refuse(finding.WrongState,
-			"the program has only just begun, and its Go runtime is not set up yet",
+			"the program has only just begun, and its runtime is not set up yet",
 			"let it run a little, then try again"), nil
 	}
 	idle := false
 	if err == nil {
-		idle, err = e.rt.Idle(h)
+		idle, err = e.lang.Idle(h)
 	}
 	if err == nil && !idle {
 		retry = finding.Refuse(finding.GCTimeout,

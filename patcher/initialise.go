@@ -94,10 +94,14 @@ func (e *Engine) initialise(ctx context.Context, p *patchRecord) (notYet *findin
 			"unload it and build a patch that makes such values at their first use, with sync.OnceValue")
 	}
 	if i.Phase == InitPending {
+		rt, ok := e.lang.(initialiser)
+		if !ok {
+			return nil, damaged("patch %s is to be initialised, which this program can't do", p.ID)
+		}
 		if err := e.lead(ctx, p.ID); err != nil {
 			return nil, err
 		}
-		hooked, err := e.rt.Hooked()
+		hooked, err := rt.Hooked()
 		if err != nil {
 			return nil, err
 		}
@@ -106,10 +110,10 @@ func (e *Engine) initialise(ctx context.Context, p *patchRecord) (notYet *findin
 		case hooked == p.Init.Start:
 		case slices.ContainsFunc(e.reg.Patches, func(q *patchRecord) bool { return q.Init != nil && q.Init.Start == hooked }):
 		default:
-			err = e.rt.Hook(p.Init.Start, p.Init.State+module.InitHook)
+			err = rt.Hook(p.Init.Start, p.Init.State+module.InitHook)
 		}
 		if err == nil {
-			err = e.rt.CallHook(ctx, e.p)
+			err = rt.CallHook(ctx, e.p)
 		}
 		if err != nil {
 			return nil, err

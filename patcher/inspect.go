@@ -3,9 +3,9 @@ package patcher
 import (
 	"bytes"
 	"context"
+	"debug/elf"
 	"fmt"
 
-	"github.com/darn-dev/darn/patcher/arena"
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/link"
 	"github.com/darn-dev/darn/patcher/module"
@@ -33,6 +33,7 @@ func (e *Engine) Inspect(ctx context.Context, path string) (*Inspection, error) 
 	c, err := e.checkUnplaced(ctx, m, path)
 	if c != nil {
 		in.Module.Functions = c.describe()
+		in.Findings = append(in.Findings, c.image.Findings...)
 	}
 	if r := finding.As(err); r != nil {
 		in.Findings = append(in.Findings, r.Findings...)
@@ -51,7 +52,10 @@ func (e *Engine) checkUnplaced(ctx context.Context, m *module.Module, path strin
 	a := e.arena
 	if a == nil {
 		var err error
-		if a, err = arena.Plan(e.p, e.text()); err != nil {
+		if err := e.checkIdentity(m, path); err != nil {
+			return nil, err
+		}
+		if a, err = e.lang.planArena(m); err != nil {
 			return nil, err
 		}
 		defer a.Close()
@@ -100,10 +104,11 @@ func (c *checked) describe() []Function {
 	return fs
 }
 
-// size returns the size of the module's symbol in bytes.
-func (c *checked) size(symbol string) uint64 {
+// size returns the size of the module's function at an address of the module's,
+// in bytes.
+func (c *checked) size(addr uint64) uint64 {
 	for _, s := range c.module.Symbols {
-		if s.Name == symbol {
+		if s.Addr == addr && s.Type == elf.STT_FUNC && !s.Undefined {
 			return s.Size
 		}
 	}
@@ -117,7 +122,7 @@ func (e *Engine) check(ctx context.Context, m *module.Module, path string, base 
 	if err := e.checkIdentity(m, path); err != nil {
 		return nil, err
 	}
-	image, err := link.Bind(m, e.target, base)
+	image, err := e.lang.bind(m, base)
 	if err != nil {
 		return nil, err
 	}
@@ -146,16 +151,8 @@ func (e *Engine) check(ctx context.Context, m *module.Module, path string, base 
 
 // checkIdentity verifies that m is for this build and not loaded yet.
 func (e *Engine) checkIdentity(m *module.Module, path string) error {
-	if m.Manifest.Language != "go" {
-		return finding.Refuse(finding.UnsupportedBuild,
-			fmt.Sprintf("%s is a module for %s programs, process %d is a Go program", path, m.Manifest.Language, e.p.Pid()),
-			"build the patch from the Go program's source with `darn build`")
-	}
-	if t := m.Manifest.Target; t.GoBuildID != e.exe.GoBuildID || t.GNUBuildID != e.exe.GNUBuildID {
-		return finding.Refuse(finding.BuildIDMismatch,
-			fmt.Sprintf("%s was built for another build of %s: its target has the Go build id %s, process %d has %s",
-				path, t.Path, t.GoBuildID, e.p.Pid(), e.exe.GoBuildID),
-			fmt.Sprintf("build the patch for this process: darn build --pid %d", e.p.Pid()))
+	if err := e.lang.checkIdentity(m, path); err != nil {
+		return err
 	}
 	for _, p := range e.reg.Patches {
 		if p.Module == m.ID() {
@@ -184,36 +181,7 @@ func (e *Engine) plan(ctx context.Context, f *link.Function) (*redirect.Plan, er
 			return nil, err
 		}
 	}
-	plan, err := redirect.Analyze(code, f.Entry)
-	if err != nil {
-		return nil, err
-	}
-	return plan, e.checkLines(plan)
-}
-
-// checkLines refuses with breakpoint-at-entry if a line of source begins
-// inside the jump: when a debugger, now or later, sets a breakpoint there, or a
-// temporary one to step through the old code, its byte becomes a part of the
-// jump's distance, and the next call goes astray.
-func (e *Engine) checkLines(plan *redirect.Plan) error {
-	at := plan.Entry + uint64(plan.Offset) - e.p.LoadBias()
-	_, file, first, err := e.exe.FuncLine(at)
-	if err != nil {
-		return nil // no Go code: no lines either
-	}
-	from := uint64(1)
-	if _, padded := padByte(newRedirect(plan)); padded {
-		from = 2
-	}
-	for i := from; i < redirect.JumpSize; i++ {
-		if _, _, line, err := e.exe.FuncLine(at + i); err == nil && line != first {
-			return finding.Refuse(finding.BreakpointAtEntry,
-				fmt.Sprintf("line %d of %s begins %d bytes behind the entry, inside the %d bytes that the redirect needs: "+
-					"a debugger's breakpoint or step there would break the jump", line, file, i, redirect.JumpSize),
-				"change the function's callers instead, or let it do more before that line")
-		}
-	}
-	return nil
+	return e.lang.plan(e.withoutRedirects(code, f.Entry), f)
 }
 
 // withoutRedirects puts the original bytes back into code, read from addr,

@@ -41,14 +41,7 @@ func (e *Engine) Known(ctx context.Context) (*Listing, error) {
 func (e *Engine) listing() *Listing {
 	l := &Listing{
 		Patches: []Patch{},
-		Target: TargetInfo{
-			PID:      e.p.Pid(),
-			Language: "go",
-			BuildID:  e.exe.GoBuildID,
-		},
-	}
-	if e.exe.BuildInfo != nil {
-		l.Target.Version = e.exe.BuildInfo.GoVersion
+		Target:  e.lang.describe(),
 	}
 	for _, p := range e.reg.Patches {
 		l.Patches = append(l.Patches, *e.describe(p))

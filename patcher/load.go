@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
-	"github.com/darn-dev/darn/patcher/arena"
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/goruntime"
 	"github.com/darn-dev/darn/patcher/link"
@@ -49,7 +49,10 @@ func (e *Engine) Load(ctx context.Context, path string) (*Patch, *Receipt, error
 func (e *Engine) load(ctx context.Context, m *module.Module, path string) (id string, err error) {
 	fresh := e.arena == nil
 	if fresh {
-		if e.arena, err = arena.Plan(e.p, e.text()); err != nil {
+		if err := e.checkIdentity(m, path); err != nil {
+			return "", err
+		}
+		if e.arena, err = e.lang.planArena(m); err != nil {
 			return "", err
 		}
 	}
@@ -78,12 +81,6 @@ func (e *Engine) load(ctx context.Context, m *module.Module, path string) (id st
 	return "", err
 }
 
-// text is the range of the target's code.
-func (e *Engine) text() arena.Range {
-	r := e.target.Text()
-	return arena.Range{Start: r.Start, End: r.End}
-}
-
 // load prepares while the target runs: everything is placed, bound and
 // planned. Then it does the rest under a halt.
 func (t *transition) load(ctx context.Context, m *module.Module, path string, fresh bool) error {
@@ -99,7 +96,7 @@ func (t *transition) load(ctx context.Context, m *module.Module, path string, fr
 	if err != nil {
 		return err
 	}
-	p := &patchRecord{ID: t.id, Name: m.Manifest.Name, Path: path, Module: m.ID(), Base: base, Size: size, Findings: m.Manifest.Findings}
+	p := &patchRecord{ID: t.id, Name: m.Manifest.Name, Path: path, Module: m.ID(), Base: base, Size: size, Findings: slices.Concat(m.Manifest.Findings, c.image.Findings)}
 	for _, x := range m.Manifest.Requires {
 		p.Requires = append(p.Requires, x.ID)
 	}
@@ -136,7 +133,7 @@ func (t *transition) addPatch(p *patchRecord, c *checked) ([]piece, error) {
 	for i, lf := range c.image.Functions {
 		plan := c.plans[i]
 		f := &functionRecord{Symbol: lf.Symbol, Entry: lf.Entry, Size: lf.Size, New: lf.New, Source: lf.Source, Encoding: plan.Encoding}
-		f.NewSize = c.size(lf.Function.New)
+		f.NewSize, f.Bridge, f.Pieces = c.size(lf.New-c.image.Base), lf.Bridge, lf.Pieces
 		p.Functions = append(p.Functions, f)
 		d := t.reg.redirect(lf.Entry)
 		if d == nil {
@@ -183,7 +180,7 @@ func (t *transition) place(h *process.Halt, p *patchRecord, image *link.Image, p
 		t.onUndo(func() error { return e.arena.Release(h) })
 		fill(e.arena, pieces)
 	}
-	reg, writes, err := e.rt.Register(h, &t.reg.Runtime, image, t.takeData(&pieces))
+	reg, writes, err := e.lang.Register(h, &t.reg.Runtime, image, t.takeData(&pieces))
 	if err != nil {
 		return err
 	}

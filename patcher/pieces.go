@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/darn-dev/darn/patcher/arena"
+	"github.com/darn-dev/darn/patcher/clink"
 	"github.com/darn-dev/darn/patcher/link"
 	"github.com/darn-dev/darn/patcher/module"
 )
@@ -56,6 +57,9 @@ func fill(a *arena.Arena, ps []piece) {
 
 // moduleSize returns the bytes of address space that m spans.
 func moduleSize(m *module.Module) uint64 {
+	if m.Shared != nil {
+		return clink.Span(m)
+	}
 	last := m.Segments[len(m.Segments)-1]
 	return last.Addr + last.Size
 }

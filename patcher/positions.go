@@ -58,6 +58,9 @@ func (r *registry) oldCode(p *patchRecord, active func(*patchRecord) bool) []zon
 		d := r.redirect(f.Entry)
 		// Who is at the very beginning has not begun, and goes on to the jump.
 		zones = append(zones, zone{Range: goruntime.Range{Start: f.Entry + 1, End: f.Entry + f.Size}, kind: old, function: f})
+		for _, r := range f.Pieces {
+			zones = append(zones, zone{Range: r, kind: old, function: f})
+		}
 		if d.Thunk != 0 {
 			zones = append(zones, zone{Range: slotRange(d.Thunk), kind: old, function: f})
 		}
@@ -165,7 +168,7 @@ func (e *Engine) find(h *process.Halt, zones []zone) ([]holdup, error) {
 	for i, z := range zones {
 		ranges[i] = z.Range
 	}
-	holders, err := e.rt.Positions(h, ranges...)
+	holders, err := e.lang.Positions(h, ranges...)
 	if err != nil {
 		return nil, err
 	}

@@ -263,7 +263,7 @@ func (e *Engine) where(x *holdup) (function, source string) {
 	if x.At == 0 && x.Goroutine == 0 {
 		at = x.Value // the instruction that a thread is at
 	}
-	if _, file, line, err := e.exe.FuncLine(at - e.p.LoadBias()); err == nil {
+	if file, line, ok := e.lang.line(at); ok {
 		return f.Symbol, fmt.Sprintf("%s:%d", filepath.Clean(file), line)
 	}
 	return f.Symbol, f.Source

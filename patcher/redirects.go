@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/go-delve/delve/pkg/proc"
-
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/module"
 	"github.com/darn-dev/darn/patcher/process"
@@ -66,7 +64,7 @@ func (t *transition) entryBytes(d *redirectRecord, active func(*patchRecord) boo
 			return d.jump(f.landing())
 		}
 		if active(p) {
-			return d.jump(f.New)
+			return d.jump(f.called())
 		}
 	}
 	return d.Old, nil
@@ -110,10 +108,10 @@ func (t *transition) stubs(p *patchRecord) error {
 
 // stub returns the code of f's stub.
 func (t *transition) stub(p *patchRecord, f *functionRecord, next uint64) ([]byte, error) {
-	if f.marked(p) {
-		return redirect.MarkedStub(f.Stub, p.Switch, f.New, next, t.e.rt.LabelsOffset(), p.Init.State+module.InitMark)
+	if rt, ok := t.e.lang.(initialiser); ok && f.marked(p) {
+		return redirect.MarkedStub(f.Stub, p.Switch, f.New, next, rt.LabelsOffset(), p.Init.State+module.InitMark)
 	}
-	return redirect.Stub(f.Stub, p.Switch, f.New, next)
+	return redirect.Stub(f.Stub, p.Switch, f.called(), next)
 }
 
 // marked tells whether f's stub is to know the goroutines that initialise p. At
@@ -136,20 +134,15 @@ func (t *transition) lay(at uint64, code []byte) error {
 // breakpoint inside a jump that is about to be written: its byte would become
 // a part of the jump's distance. On the first byte it does no harm, nor where
 // the distance has that byte anyway, nor when the original bytes come back.
-func checkBreakpoints(h *process.Halt, entries []entryChange) error {
+func (e *Engine) checkBreakpoints(h *process.Halt, entries []entryChange) error {
 	for _, c := range entries {
 		if bytes.Equal(c.want, c.redirect.Old) {
 			continue
 		}
-		at := c.redirect.at()
-		// A function breakpoint goes where the prologue ends.
-		if fn := h.Target().BinInfo().PCToFunc(c.redirect.Entry); fn != nil {
-			if pc, err := proc.FirstPCAfterPrologue(h.Target(), fn, false); err == nil && pc > at && pc < at+redirect.JumpSize && c.want[pc-at] != int3 {
-				return finding.Refuse(finding.BreakpointAtEntry,
-					fmt.Sprintf("a debugger's breakpoint on the function %s lies at %#x, in the bytes that the redirect needs", fn.Name, pc),
-					"change the function's callers instead")
-			}
+		if err := e.lang.checkPrologue(h, c); err != nil {
+			return err
 		}
+		at := c.redirect.at()
 		for _, bp := range h.Breakpoints(at+1, at+redirect.JumpSize) {
 			if c.want[bp.Addr-at] == int3 {
 				continue

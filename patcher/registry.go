@@ -53,12 +53,16 @@ type patchRecord struct {
 
 // functionRecord is one replaced function of a patch.
 type functionRecord struct {
-	Symbol   string            `json:"symbol"`
-	Entry    uint64            `json:"entry"`
-	Size     uint64            `json:"size"` // of the old code, bytes
-	New      uint64            `json:"new"`
-	NewSize  uint64            `json:"newSize"`
-	Source   string            `json:"source,omitempty"`
+	Symbol  string `json:"symbol"`
+	Entry   uint64 `json:"entry"`
+	Size    uint64 `json:"size"` // of the old code, bytes
+	New     uint64 `json:"new"`
+	NewSize uint64 `json:"newSize"`
+	// Bridge is where calls of the new code go first; 0 if they go there.
+	Bridge uint64 `json:"bridge,omitempty"`
+	Source string `json:"source,omitempty"`
+	// Pieces are what of the old code a C compiler put elsewhere.
+	Pieces   []goruntime.Range `json:"pieces,omitempty"`
 	Encoding redirect.Encoding `json:"encoding"`
 	// Stub is written when the patch comes onto the redirect's Stack; 0 with a
 	// direct redirect.
@@ -68,6 +72,14 @@ type functionRecord struct {
 	// OldFrames counts the frames in code that the function replaces, when that
 	// was last looked at; notCounted if it was not since the activation.
 	OldFrames int `json:"oldFrames,omitempty"`
+}
+
+// called is where calls of the new code go.
+func (f *functionRecord) called() uint64 {
+	if f.Bridge != 0 {
+		return f.Bridge
+	}
+	return f.New
 }
 
 // redirectRecord is one entry of the target that Darn changes.

@@ -111,7 +111,7 @@ func (e *Engine) checkJumps(h *process.Halt, writes []goruntime.Write) (retry *f
 	if len(spans) == 0 {
 		return nil, nil
 	}
-	holders, err := e.rt.Positions(h, spans...)
+	holders, err := e.lang.Positions(h, spans...)
 	if err != nil || len(holders) == 0 {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ func (e *Engine) Unload(ctx context.Context, id string) (*Receipt, error) {
 	}
 	// Garbage that points into the module would hold it for ever in an idle
 	// program; a stopped one can't collect any.
-	if err := e.rt.ForceGC(ctx, e.p); err != nil {
+	if err := e.lang.ForceGC(ctx, e.p); err != nil {
 		return nil, err
 	}
 	if err := e.unload(ctx, p); err != nil {
@@ -93,7 +93,7 @@ func (t *transition) unload(h *process.Halt, p *patchRecord) (inUse *finding.Ref
 		return nil, err
 	}
 	var pieces []piece
-	runtimeWrites, err := e.rt.Unregister(h, &t.reg.Runtime, p.Go, t.takeData(&pieces))
+	runtimeWrites, err := e.lang.Unregister(h, &t.reg.Runtime, p.Go, t.takeData(&pieces))
 	if err != nil {
 		return nil, err
 	}
@@ -165,9 +165,9 @@ func (t *transition) checkUnused(h *process.Halt, p *patchRecord, writes []gorun
 				"remove it, then try again")
 		}
 	}
-	holders, err := t.e.rt.Positions(h, ranges...)
+	holders, err := t.e.lang.Positions(h, ranges...)
 	if err == nil && len(holders) == 0 {
-		holders, cleanup, err = t.e.rt.References(h, &t.reg.Runtime, p.Go, writes)
+		holders, cleanup, err = t.e.lang.References(h, &t.reg.Runtime, p.Go, writes)
 	}
 	if err != nil || len(holders) == 0 {
 		return nil, cleanup, err

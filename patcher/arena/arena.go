@@ -122,7 +122,7 @@ func (a *Arena) Alloc(size, above uint64) (addr uint64, err error) {
 			return 0, err
 		}
 	}
-	a.take(Range{addr, addr + size})
+	a.take(Range{Start: addr, End: addr + size})
 	return addr, nil
 }
 
@@ -147,7 +147,7 @@ func (a *Arena) Claim(addr, size uint64) error {
 			return fmt.Errorf("[%#x, +%#x) overlaps [%#x, %#x) of the arena", addr, size, r.Start, r.End)
 		}
 	}
-	a.take(Range{addr, addr + size})
+	a.take(Range{Start: addr, End: addr + size})
 	return nil
 }
 
@@ -166,7 +166,7 @@ func (a *Arena) take(r Range) {
 func (a *Arena) Free(addr, size uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	r := Range{addr, addr + roundUp(size)}
+	r := Range{Start: addr, End: addr + roundUp(size)}
 	a.taken = slices.DeleteFunc(a.taken, func(x Range) bool { return x == r })
 }
 

@@ -15,6 +15,9 @@ const (
 	// Go program spans a few hundred MiB of address space.
 	usualSize = 1 << 30
 	leastSize = 64 << 20
+	// leastAddress is where programs without privileges may map
+	// (vm.mmap_min_addr is 64 KiB).
+	leastAddress = 1 << 20
 )
 
 // Plan chooses the place of an arena: within 2 GiB of every byte of text and
@@ -22,7 +25,19 @@ const (
 // may run or be stopped, and is not touched. Base, Size, Alloc, Free and
 // NewSwitch work at once, the rest after Reserve. It's refused with
 // out-of-range if there is no room near text.
-func Plan(p *process.Process, text Range) (*Arena, error) {
+func Plan(p *process.Process, text Range) (*Arena, error) { return plan(p, text, place) }
+
+// PlanAround is Plan, but if there is no room above text it takes some below.
+func PlanAround(p *process.Process, text Range) (*Arena, error) {
+	return plan(p, text, func(maps []process.Mapping, text Range) (base, size uint64, ok bool) {
+		if base, size, ok = place(maps, text); !ok {
+			base, size, ok = placeBelow(maps, text)
+		}
+		return base, size, ok
+	})
+}
+
+func plan(p *process.Process, text Range, place func([]process.Mapping, Range) (base, size uint64, ok bool)) (*Arena, error) {
 	maps, err := p.Maps()
 	if err != nil {
 		return nil, err
@@ -30,7 +45,7 @@ func Plan(p *process.Process, text Range) (*Arena, error) {
 	base, size, ok := place(maps, text)
 	if !ok {
 		return nil, finding.Refuse(finding.OutOfRange,
-			fmt.Sprintf("process %d has no free %d MiB of addresses above its text at %#x and within 2 GiB of it", p.Pid(), leastSize>>20, text.Start),
+			fmt.Sprintf("process %d has no free %d MiB of addresses near its text at %#x, within 2 GiB of it", p.Pid(), leastSize>>20, text.Start),
 			"the program, or what it loads, is mapped too densely to be patched")
 	}
 	return &Arena{p: p, pid: p.Pid(), base: base, size: size, file: -1}, nil
@@ -57,6 +72,33 @@ func place(maps []process.Mapping, text Range) (base, size uint64, ok bool) {
 				top = min(limit, maps[i].Start)
 			}
 			if top <= text.End {
+				break
+			}
+		}
+	}
+	return 0, 0, false
+}
+
+// placeBelow finds the highest free room below text.
+func placeBelow(maps []process.Mapping, text Range) (base, size uint64, ok bool) {
+	limit := uint64(leastAddress)
+	if text.End > reach {
+		limit = max(limit, text.End-reach)
+	}
+	for size := uint64(usualSize); size >= leastSize; size /= 2 {
+		top := text.Start // of the gap
+		for i := len(maps) - 1; i >= -1; i-- {
+			bottom := limit
+			if i >= 0 {
+				bottom = max(bottom, maps[i].End)
+			}
+			if bottom < top && top-bottom >= size+2*pageSize {
+				return (top - pageSize - size) &^ (pageSize - 1), size, true
+			}
+			if i >= 0 {
+				top = min(top, maps[i].Start)
+			}
+			if top <= limit {
 				break
 			}
 		}

@@ -59,6 +59,11 @@ const (
 	// InitialValueChanged: a changed initial value is not applied to a
 	// variable that already lives.
 	InitialValueChanged Code = "initial-value-changed"
+	// InlinedCopy: callers of the function have a copy of it, or a version that
+	// the compiler made for them, which is not replaced.
+	InlinedCopy Code = "inlined-copy"
+	// LibraryFunction: the function is one of a library, not of the program.
+	LibraryFunction Code = "library-function"
 )
 
 // Severity ranks a finding.

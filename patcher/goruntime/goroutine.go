@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"unsafe"
 
 	"github.com/darn-dev/darn/patcher/process"
 )
@@ -232,13 +231,4 @@ func (r *Runtime) machines() ([]machine, error) {
 		ms[i].g0, ms[i].gsignal = byAddr[gs[2*i]], byAddr[gs[2*i+1]]
 	}
 	return ms, nil
-}
-
-// asWords views bytes as words. len(b) must be a multiple of 8; a []byte of
-// that length from make is aligned.
-func asWords(b []byte) []uint64 {
-	if len(b) < 8 {
-		return nil
-	}
-	return unsafe.Slice((*uint64)(unsafe.Pointer(&b[0])), len(b)/8)
 }

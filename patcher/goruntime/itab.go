@@ -6,6 +6,7 @@ import (
 
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/link"
+	"github.com/darn-dev/darn/patcher/scan"
 )
 
 // The runtime's table of itabs (itabTableType in iface.go) is a hash table
@@ -151,7 +152,7 @@ func (r *Runtime) itabs(addrs []uint64) ([]itabInfo, error) {
 		return nil, err
 	}
 	for i := range infos {
-		infos[i].fun = asWords(funs[i])
+		infos[i].fun = scan.Words(funs[i])
 	}
 	return infos, nil
 }

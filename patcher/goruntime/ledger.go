@@ -44,6 +44,13 @@ type Registration struct {
 	// wants to lead to itself; New is what it wants there, Old what the
 	// program was linked with.
 	Fills []Write `json:"fills,omitempty"`
+	// What follows is noted of modules for C: which of the Segments are code,
+	// where its functions begin, and where its .eh_frame is, 0 if there is none.
+	Text    []Range  `json:"text,omitempty"`
+	Entries []uint64 `json:"entries,omitempty"`
+	Frames  uint64   `json:"frames,omitempty"`
+	// Bridges are pieces of code with a frame pointer and no .eh_frame.
+	Bridges Range `json:"bridges,omitzero"`
 }
 
 // Range is the module's addresses.

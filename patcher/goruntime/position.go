@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/darn-dev/darn/patcher/process"
+	"github.com/darn-dev/darn/patcher/scan"
 )
 
 // Positions returns where threads and goroutines of a halted target are or
@@ -20,7 +21,7 @@ func (r *Runtime) Positions(h *process.Halt, ranges ...Range) ([]Holder, error) 
 	if err != nil {
 		return nil, err
 	}
-	in := newSet(ranges)
+	in := scan.NewSet(ranges)
 	found := s.registers(in)
 	err = s.frames(in, func(holder Holder) { found = append(found, holder) })
 	return found, err
@@ -28,9 +29,9 @@ func (r *Runtime) Positions(h *process.Halt, ranges ...Range) ([]Holder, error) 
 
 // frames calls found for every goroutine that is in the set, and for every
 // frame that returns there.
-func (s *survey) frames(in *set, found func(Holder)) error {
+func (s *survey) frames(in *scan.Set, found func(Holder)) error {
 	for i := range s.goroutines {
-		if g := &s.goroutines[i]; !g.Dead() && !g.onThread() && in.holds(g.PC) {
+		if g := &s.goroutines[i]; !g.Dead() && !g.onThread() && in.Holds(g.PC) {
 			found(s.atPC(g))
 		}
 	}
@@ -46,7 +47,7 @@ func (s *survey) frames(in *set, found func(Holder)) error {
 
 // onStacks calls hit for every word on a stack of a thread or goroutine that is
 // in the set, with what it is there; see snapshot.uses.
-func (s *survey) onStacks(in *set, types Range, hit func(p *part, at int, seen sighting)) error {
+func (s *survey) onStacks(in *scan.Set, types Range, hit func(p *part, at int, seen sighting)) error {
 	parts, err := s.readStacks()
 	if err != nil {
 		return err
@@ -55,7 +56,7 @@ func (s *survey) onStacks(in *set, types Range, hit func(p *part, at int, seen s
 		for i := range parts {
 			p := &parts[i]
 			var hits []int
-			in.scan(p.words, func(at int) { hits = append(hits, at) })
+			in.Scan(p.words, func(at int) { hits = append(hits, at) })
 			if len(hits) == 0 {
 				continue
 			}
@@ -68,16 +69,16 @@ func (s *survey) onStacks(in *set, types Range, hit func(p *part, at int, seen s
 }
 
 // registers returns the threads' registers that lie in the set.
-func (s *survey) registers(in *set) []Holder {
+func (s *survey) registers(in *scan.Set) []Holder {
 	var found []Holder
 	for i := range s.threads {
 		t := &s.threads[i]
-		if in.holds(t.PC) {
+		if in.Holds(t.PC) {
 			found = append(found, Holder{Thread: t.ID, Value: t.PC, Frame: true, Function: s.snapshot.nameAt(t.PC),
 				Where: fmt.Sprintf("thread %d%s is in %s", t.ID, s.running(t.ID), s.snapshot.nameAt(t.PC))})
 		}
 		for _, w := range t.Regs {
-			if in.holds(w) {
+			if in.Holds(w) {
 				found = append(found, Holder{Thread: t.ID, Value: w, Function: s.snapshot.nameAt(w),
 					Where: fmt.Sprintf("thread %d%s has %s in a register", t.ID, s.running(t.ID), s.snapshot.describe(w))})
 			}

@@ -9,6 +9,7 @@ import (
 	"github.com/darn-dev/darn/patcher/exe"
 	"github.com/darn-dev/darn/patcher/link"
 	"github.com/darn-dev/darn/patcher/process"
+	"github.com/darn-dev/darn/patcher/scan"
 )
 
 // References returns who holds an address in a module, or in one of the
@@ -48,12 +49,12 @@ type query struct {
 	*survey
 	heap    *heap
 	module  *Registration
-	in      *set // what is looked for
+	in      *scan.Set // what is looked for
 	text    Range
 	types   Range
 	entries map[uint64]bool // of the module's functions
-	skip    *set            // where is not looked
-	noPtr   *set            // variables without pointers
+	skip    *scan.Set       // where is not looked
+	noPtr   *scan.Set       // variables without pointers
 	caches  []cacheHit
 
 	found   []Holder
@@ -173,7 +174,7 @@ func (q *query) prepare(l *Ledger, writes []Write) error {
 	for _, d := range q.snapshot.chain() {
 		noPtr = append(noPtr, d.noptrdata, d.noptrbss)
 	}
-	q.in, q.skip, q.noPtr = newSet(looked), newSet(skip), newSet(noPtr)
+	q.in, q.skip, q.noPtr = scan.NewSet(looked), scan.NewSet(skip), scan.NewSet(noPtr)
 	return nil
 }
 
@@ -227,10 +228,10 @@ func (q *query) lookAtStacks() error {
 		if g.Dead() {
 			continue
 		}
-		if !g.onThread() && q.in.holds(g.PC) {
+		if !g.onThread() && q.in.Holds(g.PC) {
 			q.found = append(q.found, q.atPC(g))
 		}
-		if q.in.holds(g.context) {
+		if q.in.Holds(g.context) {
 			q.found = append(q.found, Holder{Goroutine: g.ID, Value: g.context,
 				Where: fmt.Sprintf("%v is about to call a closure at %#x", g, g.context)})
 		}
@@ -253,7 +254,7 @@ func (q *query) memory() error {
 		if !strings.HasPrefix(m.Perms, "rw") || strings.HasPrefix(m.Path, "/dev/") && !strings.HasPrefix(m.Path, "/dev/zero") {
 			continue
 		}
-		if err := q.r.scanMemory(m, q.in, q.word); err != nil {
+		if err := scan.Memory(q.r.mem, m, q.in, q.word); err != nil {
 			return fmt.Errorf("reading %#x to %#x: %w", m.Start, m.End, err)
 		}
 	}
@@ -262,7 +263,7 @@ func (q *query) memory() error {
 
 // word judges a word in writable memory.
 func (q *query) word(addr, value uint64) {
-	if q.skip.holds(addr) {
+	if q.skip.Holds(addr) {
 		return
 	}
 	code := q.text.Holds(value, 1)
@@ -271,7 +272,7 @@ func (q *query) word(addr, value uint64) {
 	}
 	holder := Holder{Value: value, At: addr}
 	if q.heap.arena(addr) == 0 {
-		if q.noPtr.holds(addr) && !(q.types.Holds(value, 1) && value%8 == 0) {
+		if q.noPtr.Holds(addr) && !(q.types.Holds(value, 1) && value%8 == 0) {
 			return
 		}
 		if q.heap.staleType(addr) {
@@ -342,14 +343,14 @@ func (q *query) settleCaches() error {
 		objects = append(objects, Range{Start: c.object.start, End: c.object.start + 1})
 	}
 	caches := make(map[uint64]bool) // objects that are one
-	in := newSet(objects)
+	in := scan.NewSet(objects)
 	emptied := make(map[uint64]bool)
 	for i := range q.mappings {
 		m := &q.mappings[i]
 		if !strings.HasPrefix(m.Perms, "rw") || q.heap.arena(m.Start) != 0 {
 			continue
 		}
-		err := q.r.scanMemory(m, in, func(addr, value uint64) {
+		err := scan.Memory(q.r.mem, m, in, func(addr, value uint64) {
 			s, ok := q.r.symbolAt(addr)
 			if !ok || s.Addr != addr-q.r.bias || emptied[addr] {
 				return

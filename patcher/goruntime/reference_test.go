@@ -10,6 +10,7 @@ import (
 
 	"github.com/darn-dev/darn/patcher/internal/targettest"
 	"github.com/darn-dev/darn/patcher/process"
+	"github.com/darn-dev/darn/patcher/scan"
 )
 
 func TestReferencesNameWhoHoldsAnAddress(t *testing.T) {
@@ -130,7 +131,7 @@ func TestReferencesPassOverTheHeapsBookkeeping(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		inUse := newSet(places)
+		inUse := scan.NewSet(places)
 		b := &s.rt.bookkeeping
 		marks, err := s.rt.word(b.bitArenas[1])
 		if err != nil {
@@ -154,7 +155,7 @@ func TestReferencesPassOverTheHeapsBookkeeping(t *testing.T) {
 		}
 		chunk := chunks[slices.IndexFunc(chunks, func(w uint64) bool { return w != 0 })]
 		for what, addr := range map[string]uint64{"the sum of pages": summary[0], "the pages' bitmap": chunk, "the arena": arena} {
-			if addr == 0 || !inUse.holds(addr) {
+			if addr == 0 || !inUse.Holds(addr) {
 				t.Errorf("%s at %#x is not known", what, addr)
 			}
 		}

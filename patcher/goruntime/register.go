@@ -9,6 +9,7 @@ import (
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/link"
 	"github.com/darn-dev/darn/patcher/process"
+	"github.com/darn-dev/darn/patcher/scan"
 )
 
 // ErrStale says that the runtime has made an itab since the module was bound
@@ -302,7 +303,7 @@ func (r *Runtime) forgetFrames(m *Registration) ([]Write, error) {
 		for off := uint64(0); off+size <= uint64(len(buf)); off += size {
 			entry := buf[off : off+size]
 			// It holds both the pc asked for and the one where its value starts.
-			if slices.ContainsFunc(asWords(entry), func(w uint64) bool { return in.Holds(w, 1) }) {
+			if slices.ContainsFunc(scan.Words(entry), func(w uint64) bool { return in.Holds(w, 1) }) {
 				writes = append(writes, Write{Addr: at + off, Old: slices.Clone(entry), New: make([]byte, size)})
 			}
 		}

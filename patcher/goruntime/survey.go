@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/darn-dev/darn/patcher/process"
+	"github.com/darn-dev/darn/patcher/scan"
 )
 
 const (
@@ -183,7 +184,7 @@ func (s *survey) addStack(t *process.Thread, p part, below uint64) error {
 	if err := s.r.mem.ReadMemory(buf, p.Start); err != nil {
 		return fmt.Errorf("stack of thread %d: %w", t.ID, err)
 	}
-	p.words, p.thread = asWords(buf), t.ID
+	p.words, p.thread = scan.Words(buf), t.ID
 	s.stacks = append(s.stacks, p)
 	return nil
 }
@@ -273,7 +274,7 @@ func (s *survey) readStacks() ([]part, error) {
 		p := &parts[i]
 		n := p.End - p.Start
 		requests[i] = request{p.Start, buf[:n:n]}
-		p.words = asWords(buf[:n])
+		p.words = scan.Words(buf[:n])
 		buf = buf[n:]
 	}
 	return parts, s.r.readAll(requests)

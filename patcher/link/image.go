@@ -31,6 +31,14 @@ type Image struct {
 	// Fills are slots in the target's types and itabs that are to lead into
 	// the module.
 	Fills []Write
+	// Entries are where the functions of a module for C begin, and Frames is
+	// where its .eh_frame is, 0 if there is none.
+	Entries []uint64
+	Frames  uint64
+	// Bridges are where the bridges to the functions are, empty without.
+	Bridges Range
+	// Findings are what a user should know of how a module for C was bound.
+	Findings []finding.Finding
 }
 
 // Segment is a run of whole pages of an image.
@@ -46,6 +54,10 @@ type Function struct {
 	module.Function
 	Entry uint64 // of the old code
 	New   uint64 // of the new code
+	// Pieces are what of the old code a C compiler put elsewhere.
+	Pieces []Range
+	// Bridge, if not 0, is where calls of the new code have to go.
+	Bridge uint64
 }
 
 // CheckText compares code, the bytes at f.Entry without any breakpoints, with

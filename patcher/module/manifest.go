@@ -28,6 +28,15 @@ type Manifest struct {
 	// Requires are the modules that must be loaded before this one, since it
 	// shares what they added to the program.
 	Requires []Required `json:"requires,omitempty"`
+	// Bindings say, for C, which of several static functions or variables of
+	// one name an undefined symbol of the module is.
+	Bindings []Binding `json:"bindings,omitempty"`
+}
+
+// Binding ties an undefined symbol to a static one of the program's.
+type Binding struct {
+	Symbol string `json:"symbol"`
+	Target string `json:"target"` // file.c:name
 }
 
 // Required is a module that another one builds on.

@@ -1,7 +1,8 @@
 // Package module reads, verifies and writes the module file: the prebuilt
 // carrier of a patch. It is an ELF shared object for x86-64 that ordinary
 // tools can read; what binding it to a target takes beyond ELF is in its
-// manifest. Nothing here touches a process.
+// manifest. For C and C++ it is the shared object that the compiler made, with
+// or without a manifest. Nothing here touches a process.
 package module
 
 import (
@@ -17,6 +18,8 @@ type Module struct {
 	Symbols  []Symbol
 	Relocs   []Reloc
 	Debug    []Section // DWARF; not loaded
+	// Shared is there for a module that a C compiler made, nil for one of Go.
+	Shared *Shared
 
 	digest [sha256.Size]byte // of the bytes that Read read, else zero
 }
@@ -40,6 +43,10 @@ type Symbol struct {
 	Size      uint64
 	Undefined bool
 	Local     bool
+	// What follows is known of the symbols of a Shared only.
+	Weak    bool   // need not be found, if Undefined
+	Version string // that an Undefined one must have, "" for any
+	File    string // that a Local one is of, "" if not known
 }
 
 // Reloc is one relocation against the loaded image, with the meaning of the

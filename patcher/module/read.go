@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/darn-dev/darn/patcher/finding"
@@ -48,16 +50,20 @@ func Open(path string) (*Module, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Read(data)
+	m, err := Read(data)
+	if err == nil && m.Manifest.Name == "" {
+		m.Manifest.Name = strings.TrimSuffix(filepath.Base(path), ".so")
+	}
+	return m, err
 }
 
 // Read parses and verifies a module. It never panics, and needs memory and
 // time in proportion to len(data). The Module refers to data, which must not
 // be altered afterwards.
 //
-// Errors are Refusals: module-malformed, or unsupported-build for a shared
-// object without the note "Darn" (a C module made by a compiler alone, which
-// this version does not take).
+// A shared object without the note "Darn" is a module for C programs, made by a
+// compiler alone. Errors are Refusals: module-malformed, or unsupported-build
+// for a shared object of a kind that can't be a module.
 func Read(data []byte) (*Module, error) {
 	if len(data) > MaxFile {
 		return nil, malformed("the file has %d bytes; a module has at most %d", len(data), MaxFile)
@@ -73,6 +79,14 @@ func Read(data []byte) (*Module, error) {
 	}
 	if err := manifest(notes, &m.Manifest); err != nil {
 		return nil, err
+	}
+	if m.Manifest.Format == 0 || m.Manifest.Language == "c" {
+		m.Segments = nil
+		if err := readShared(data, &m); err != nil {
+			return nil, err
+		}
+		m.digest = sha256.Sum256(data)
+		return &m, nil
 	}
 	if r.other != elf.PT_NULL {
 		return nil, malformed("a program header of type %v has no place in a module", r.other)
@@ -167,7 +181,8 @@ func (r *reader) programs(m *Module) (notes [][]byte, err error) {
 	return notes, nil
 }
 
-// manifest finds the one note "Darn" and decodes it.
+// manifest finds the one note "Darn" and decodes it; m stays empty if there is
+// none.
 func manifest(notes [][]byte, m *Manifest) error {
 	var text []byte
 	for _, b := range notes {
@@ -192,9 +207,7 @@ func manifest(notes [][]byte, m *Manifest) error {
 		}
 	}
 	if text == nil {
-		return finding.Refuse(finding.UnsupportedBuild,
-			"the file has no note \"Darn\": it is a shared object made by a compiler alone, and this version of Darn takes modules of `darn build` only",
-			"make the module with `darn build`")
+		return nil
 	}
 	// The format comes first: a manifest of a later format need not decode.
 	var format struct{ Format int }

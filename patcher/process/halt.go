@@ -64,8 +64,8 @@ type Thread struct {
 	PC, SP uint64
 	// FSBase is the thread pointer (fs base).
 	FSBase uint64
-	// Regs holds the sixteen general registers, SP among them, in no
-	// particular order: words that may be addresses.
+	// Regs holds the sixteen general registers: rax, rbx, rcx, rdx, rsi, rdi,
+	// rbp, rsp, r8 to r15.
 	Regs []uint64
 }
 

@@ -150,3 +150,12 @@ func loadBias(pid int, entry uint64) (uint64, error) {
 	}
 	return 0, fmt.Errorf("process %d has no AT_ENTRY in its auxiliary vector", pid)
 }
+
+// Root returns where a path of the process's own file system is found here.
+func (p *Process) Root(path string) string { return procPath(p.pid, "root") + path }
+
+// MapFile returns a path at which the file of a mapping is found even if it was
+// deleted; that takes privileges.
+func (p *Process) MapFile(m Mapping) string {
+	return procPath(p.pid, "map_files") + fmt.Sprintf("/%x-%x", m.Start, m.End)
+}

@@ -24,8 +24,15 @@ var endbr64 = []byte{0xF3, 0x0F, 0x1E, 0xFA}
 //
 // Refused with entry-too-short, with entry-branch-target, and with
 // unsupported-target if a part of the function cannot be decoded.
-func Analyze(code []byte, entry uint64) (*Plan, error) {
-	p := &Plan{Entry: entry, Encoding: JumpEncoding}
+func Analyze(code []byte, entry uint64) (*Plan, error) { return analyze(code, entry, false) }
+
+// AnalyzeC is Analyze for a function of a C program. There an instruction that
+// may fault can run elsewhere: nobody but a handler of SIGSEGV sees at which
+// address the fault was.
+func AnalyzeC(code []byte, entry uint64) (*Plan, error) { return analyze(code, entry, true) }
+
+func analyze(code []byte, entry uint64, mayFault bool) (*Plan, error) {
+	p := &Plan{Entry: entry, Encoding: JumpEncoding, mayFault: mayFault}
 	if bytes.HasPrefix(code, endbr64) {
 		p.Offset = len(endbr64)
 	}
@@ -58,7 +65,7 @@ func (p *Plan) cover(code []byte) error {
 			return undecodable(p.Entry, p.Offset+p.Span, err)
 		}
 		if !ended && p.Reason == "" {
-			if why := in.immovable(); why != "" {
+			if why := in.immovable(p.mayFault); why != "" {
 				p.Encoding = DirectEncoding
 				p.Reason = fmt.Sprintf("% x at +%#x %s", code[p.Span:p.Span+in.len], p.Offset+p.Span, why)
 			}
@@ -73,17 +80,22 @@ func (p *Plan) cover(code []byte) error {
 
 // checkBranches refuses a function with a branch to, or the address of, a byte
 // between those that the redirect overwrites.
-func (p *Plan) checkBranches(code []byte) error {
-	refs, err := Refs(code, p.Entry)
+func (p *Plan) checkBranches(code []byte) error { return p.CheckPiece(code, p.Entry) }
+
+// CheckPiece is refused with entry-branch-target if code at an address, a part of
+// the function that the compiler put elsewhere, leads into the bytes that the
+// redirect overwrites, and with unsupported-target if it can't be decoded.
+func (p *Plan) CheckPiece(code []byte, at uint64) error {
+	refs, err := Refs(code, at)
 	if e, ok := err.(*DecodeError); ok {
-		return undecodable(p.Entry, e.Offset, fmt.Errorf("%s", e.Reason))
+		return undecodable(at, e.Offset, fmt.Errorf("%s", e.Reason))
 	}
 	jmp := p.Entry + uint64(p.Offset)
 	for _, r := range refs {
 		if r.Target > jmp && r.Target < jmp+JumpSize {
 			return finding.Refuse(finding.EntryBranchTarget,
 				fmt.Sprintf("the instruction at +%#x of the function at %#x leads to +%#x, among the bytes that a redirect overwrites",
-					r.Offset, p.Entry, r.Target-p.Entry),
+					at+uint64(r.Offset)-p.Entry, p.Entry, r.Target-p.Entry),
 				"patch its callers instead")
 		}
 	}

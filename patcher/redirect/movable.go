@@ -26,10 +26,10 @@ func (in *inst) ends() bool {
 
 // immovable says why the instruction must not run at another address, or
 // returns "". It may move if it cannot fault (a Go fault has to happen at an
-// address that the runtime knows, to become a panic), leaves no address of
+// address that the runtime knows, to become a panic, unless mayFault), leaves no address of
 // its own behind, and means the same elsewhere once its pc-relative field is
 // corrected.
-func (in *inst) immovable() string {
+func (in *inst) immovable(mayFault bool) string {
 	switch k := in.branch(); {
 	case k == Call, in.indirectCall():
 		return "is a call, whose return address has to be the old one"
@@ -41,7 +41,7 @@ func (in *inst) immovable() string {
 		return "is an atomic operation"
 	case !in.known():
 		return "may trap or depend on where it runs"
-	case in.faulty():
+	case !mayFault && in.faulty():
 		return "accesses memory that may not be there, and the fault has to happen at its own address"
 	}
 	return ""

@@ -55,5 +55,6 @@ type Plan struct {
 	// Reason says why Encoding is DirectEncoding; empty otherwise.
 	Reason string
 
-	covered []byte // the Span bytes at Offset
+	covered  []byte // the Span bytes at Offset
+	mayFault bool   // instructions that may fault can move
 }

@@ -98,3 +98,21 @@ func (in *inst) ref(code []byte, off int, addr uint64) (Ref, bool) {
 	}
 	return r, true
 }
+
+// Calls returns the functions that code, which runs at addr, calls or ends in
+// directly. unknown tells that it has a call through a register or memory, whose
+// target the code does not say, or can't be decoded.
+func Calls(code []byte, addr uint64) (targets []uint64, unknown bool, err error) {
+	for off := 0; off < len(code); {
+		in, err := decode(code[off:])
+		if err != nil {
+			return targets, unknown, &DecodeError{Offset: off, Reason: err.Error()}
+		}
+		unknown = unknown || in.indirectCall()
+		if r, ok := in.ref(code, off, addr); ok && r.Branch() && (r.Kind == Call || r.Target-addr >= uint64(len(code))) {
+			targets = append(targets, r.Target)
+		}
+		off += in.len
+	}
+	return targets, unknown, nil
+}

@@ -1,8 +1,9 @@
-package goruntime
+package scan
 
 import (
 	"os"
 	"strconv"
+	"unsafe"
 
 	"github.com/darn-dev/darn/patcher/process"
 )
@@ -12,11 +13,11 @@ const (
 	scanChunk = 1 << 20 // bytes read at once
 )
 
-// scanMemory calls hit with the address and the value of every word in a
+// Memory calls hit with the address and the value of every word in a
 // mapping that lies in the set. Pages that the process never touched are not
 // read.
-func (r *Runtime) scanMemory(m *process.Mapping, in *set, hit func(addr, value uint64)) error {
-	present := r.touched(m)
+func Memory(p *process.Process, m *process.Mapping, in *Set, hit func(addr, value uint64)) error {
+	present := touched(p.Pid(), m)
 	buf := make([]byte, min(scanChunk, m.End-m.Start))
 	for start := m.Start; start < m.End; start += scanChunk {
 		end := min(start+scanChunk, m.End)
@@ -30,11 +31,11 @@ func (r *Runtime) scanMemory(m *process.Mapping, in *set, hit func(addr, value u
 				hi += pageSize
 			}
 			b := buf[:hi-lo]
-			if err := r.mem.ReadMemory(b, lo); err != nil {
+			if err := p.ReadMemory(b, lo); err != nil {
 				return err
 			}
-			words := asWords(b)
-			in.scan(words, func(i int) { hit(lo+8*uint64(i), words[i]) })
+			words := Words(b)
+			in.Scan(words, func(i int) { hit(lo+8*uint64(i), words[i]) })
 			lo = hi
 		}
 	}
@@ -44,12 +45,12 @@ func (r *Runtime) scanMemory(m *process.Mapping, in *set, hit func(addr, value u
 // touched returns a function that tells of the pages of an anonymous mapping
 // whether they hold anything (Linux's admin-guide/mm/pagemap: bit 63 in
 // memory, bit 62 swapped out). Where that can't be known it says yes.
-func (r *Runtime) touched(m *process.Mapping) func(addr uint64) bool {
+func touched(pid int, m *process.Mapping) func(addr uint64) bool {
 	always := func(uint64) bool { return true }
 	if m.Inode != 0 {
 		return always
 	}
-	f, err := os.Open("/proc/" + strconv.Itoa(r.pid) + "/pagemap")
+	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/pagemap")
 	if err != nil {
 		return always
 	}
@@ -59,4 +60,13 @@ func (r *Runtime) touched(m *process.Mapping) func(addr uint64) bool {
 		return always
 	}
 	return func(addr uint64) bool { return entries[(addr-m.Start)/pageSize*8+7]>>6 != 0 }
+}
+
+// Words views bytes as words. len(b) must be a multiple of 8; a []byte of
+// that length from make is aligned.
+func Words(b []byte) []uint64 {
+	if len(b) < 8 {
+		return nil
+	}
+	return unsafe.Slice((*uint64)(unsafe.Pointer(&b[0])), len(b)/8)
 }

@@ -1,22 +1,26 @@
-package goruntime
+// Package scan finds addresses among very many words: on stacks and in all the
+// memory that a process can write.
+package scan
 
 import (
 	"cmp"
 	"slices"
 	"sort"
+
+	"github.com/darn-dev/darn/patcher/link"
 )
 
-// set is a set of addresses, made to be asked for very many words.
-type set struct {
+// Set is a set of addresses, made to be asked for very many words.
+type Set struct {
 	lo, n  uint64 // the bounds: from lo, n addresses
-	ranges []Range
+	ranges []link.Range
 }
 
-// newSet makes a set of ranges, which may overlap.
-func newSet(ranges []Range) *set {
-	s := &set{}
+// NewSet makes a set of ranges, which may overlap.
+func NewSet(ranges []link.Range) *Set {
+	s := &Set{}
 	sorted := slices.Clone(ranges)
-	slices.SortFunc(sorted, func(a, b Range) int { return cmp.Compare(a.Start, b.Start) })
+	slices.SortFunc(sorted, func(a, b link.Range) int { return cmp.Compare(a.Start, b.Start) })
 	for _, r := range sorted {
 		if r.Start >= r.End {
 			continue
@@ -34,8 +38,8 @@ func newSet(ranges []Range) *set {
 	return s
 }
 
-// holds tells whether addr is in the set.
-func (s *set) holds(addr uint64) bool {
+// Holds tells whether addr is in the set.
+func (s *Set) Holds(addr uint64) bool {
 	if addr-s.lo >= s.n {
 		return false
 	}
@@ -43,11 +47,11 @@ func (s *set) holds(addr uint64) bool {
 	return i < len(s.ranges) && addr >= s.ranges[i].Start
 }
 
-// scan calls hit with the index of every word that is in the set.
-func (s *set) scan(words []uint64, hit func(i int)) {
+// Scan calls hit with the index of every word that is in the set.
+func (s *Set) Scan(words []uint64, hit func(i int)) {
 	lo, n := s.lo, s.n
 	for i, w := range words {
-		if w-lo < n && s.holds(w) {
+		if w-lo < n && s.Holds(w) {
 			hit(i)
 		}
 	}

@@ -1,0 +1,267 @@
+package clink
+
+import (
+	"crypto/sha256"
+	"debug/elf"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/link"
+	"github.com/darn-dev/darn/patcher/loaded"
+	"github.com/darn-dev/darn/patcher/module"
+	"github.com/darn-dev/darn/patcher/process"
+)
+
+// Bind computes the image of a module for C placed at base. Refusals:
+// symbol-unresolved and symbol-ambiguous for what the program lacks,
+// global-changed if a variable has another size, unsupported-build if the module
+// needs what can't be done, out-of-range, text-mismatch.
+func Bind(m *module.Module, set *loaded.Set, p *process.Process, base uint64) (*link.Image, error) {
+	b := &binder{m: m, set: set, p: p, base: base, bound: make(map[int]target)}
+	for _, step := range []func() error{b.libraries, b.constructors, b.matches, b.place, b.functions, b.relocate, b.declared, b.bridges} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	b.variables()
+	b.inlined()
+	return &b.image, nil
+}
+
+// binder is the state of one Bind.
+type binder struct {
+	m     *module.Module
+	set   *loaded.Set
+	p     *process.Process
+	base  uint64
+	image link.Image
+	found []match
+	bound map[int]target // by the number of the module's symbol
+	// resolved are the implementations of indirect functions, by resolver.
+	resolved map[uint64]uint64
+	// moduleLines are where the module's functions are declared.
+	moduleLines map[uint64]string
+}
+
+// target is what a symbol is bound to.
+type target struct {
+	addr   uint64
+	symbol *loaded.Symbol // nil for the module's own, and for what need not be there
+}
+
+func (b *binder) warn(code finding.Code, symbol, message, advice string) {
+	b.image.Findings = append(b.image.Findings, finding.Finding{
+		Code: code, Severity: finding.Warning, Function: symbol, Message: message, Advice: advice,
+	})
+}
+
+// libraries refuses a module that was linked with libraries that the program has
+// not loaded.
+func (b *binder) libraries() error {
+	if b.set.Static {
+		return nil // the program has of them what it was linked with
+	}
+	for _, name := range b.m.Shared.Needed {
+		if b.set.Has(name) {
+			continue
+		}
+		message := fmt.Sprintf("the module was linked with %s, which the program has not loaded", name)
+		if strings.HasPrefix(name, "libc.") || strings.HasPrefix(name, "ld-") {
+			message += ": it is for another C library"
+		}
+		return refuse(finding.SymbolUnresolved, "", message,
+			"link the module with nothing but what the program has (gcc -shared needs no libraries: what is undefined is found in the program)")
+	}
+	return nil
+}
+
+// constructors refuses a module that wants to run something when it is loaded.
+func (b *binder) constructors() error {
+	if len(b.m.Shared.Constructors) == 0 {
+		return nil
+	}
+	name := b.m.FunctionAt(b.m.Shared.Constructors[0])
+	return refuse(finding.InitChanged, name,
+		"the module has a constructor, which would have to run in one of the program's threads at an arbitrary place, where locks may be held",
+		"initialise on first use: a static variable with a constant value that says whether it has been done")
+}
+
+// place lays the segments out.
+func (b *binder) place() error {
+	end := b.m.End()
+	b.image = link.Image{Base: b.base, Size: end, Symbols: map[string]uint64{}, Findings: b.image.Findings}
+	for _, s := range b.m.Segments {
+		b.image.Segments = append(b.image.Segments, link.Segment{
+			Addr: b.base + s.Addr, Data: append([]byte(nil), s.Data...), Size: s.Size, Flags: s.Flags,
+		})
+	}
+	for i := range b.m.Symbols {
+		x := &b.m.Symbols[i]
+		if x.Undefined {
+			continue
+		}
+		b.image.Symbols[x.Name] = b.base + x.Addr
+		if x.Type == elf.STT_FUNC {
+			b.image.Entries = append(b.image.Entries, b.base+x.Addr)
+		}
+	}
+	if b.m.Shared.Frames != 0 {
+		b.image.Frames = b.base + b.m.Shared.Frames
+	}
+	return nil
+}
+
+// untouchable are functions that run where no jump may be: between the kernel and
+// a signal's end, or before the program.
+var untouchable = map[string]string{
+	"__restore_rt":     "it returns from signals: the kernel and debuggers know it by its bytes",
+	"__tls_get_addr":   "the dynamic linker's own",
+	"_start":           "it has run",
+	"__libc_sigaction": "it knows where signals return",
+}
+
+// functions finds the old and the new code of what is replaced.
+func (b *binder) functions() error {
+	for _, x := range b.found {
+		old := x.old
+		name := old.Name
+		if old.File != "" && len(old.Object.Named(name)) > 1 {
+			name = old.File + ":" + name
+		}
+		why, bad := untouchable[old.Name]
+		if !bad && (strings.HasPrefix(old.Object.Name(), "ld-") || old.Object.Path == "[vdso]") {
+			why, bad = "it belongs to "+old.Object.Name()+", which runs while nothing is set up", true
+		}
+		if bad {
+			return refuse(finding.UnsupportedTarget, name, "the function can't be replaced: "+why, "replace what calls it")
+		}
+		if old.Size == 0 {
+			return refuse(finding.UnsupportedTarget, name, "the symbol table does not say how long the function is", "replace what calls it")
+		}
+		code, err := old.Object.Code(old.Addr, old.Size)
+		if err != nil {
+			return err
+		}
+		f := x.record
+		if f.SHA256 == "" {
+			sum := sha256.Sum256(code)
+			f = module.Function{Symbol: name, New: x.new.Name, Size: old.Size, SHA256: hex.EncodeToString(sum[:]), Source: b.source(x.new)}
+		} else if f.Size != old.Size {
+			return refuse(finding.TextMismatch, name, fmt.Sprintf("the function has %d bytes, the module was built to replace %d", old.Size, f.Size),
+				"build the module for the program that runs")
+		}
+		lf := link.Function{Function: f, Entry: old.Addr, New: b.base + x.new.Addr}
+		for _, s := range old.Object.Symbols() {
+			rest, piece := strings.CutPrefix(s.Name, old.Name+".")
+			if !piece || s.Type != elf.STT_FUNC || s.File != old.File && old.Local {
+				continue
+			}
+			if rest == "cold" || strings.HasPrefix(rest, "cold.") {
+				lf.Pieces = append(lf.Pieces, link.Range{Start: s.Addr, End: s.Addr + s.Size})
+				continue
+			}
+			b.warn(finding.InlinedCopy, name,
+				fmt.Sprintf("the compiler has made a version %s of it, which some callers use: that is not replaced", s.Name),
+				"replace those callers too: what they call is in their own source")
+		}
+		if !old.Object.Program {
+			b.image.Findings = append(b.image.Findings, finding.Finding{Code: finding.LibraryFunction, Severity: finding.Info, Function: name,
+				Message: "it is a function of " + old.Object.Path + ", for all who call it in this process"})
+		}
+		b.image.Functions = append(b.image.Functions, lf)
+	}
+	return nil
+}
+
+// relocate applies the relocations.
+func (b *binder) relocate() error {
+	for i := range b.m.Relocs {
+		r := &b.m.Relocs[i]
+		value, err := b.value(r)
+		if err != nil {
+			return err
+		}
+		if !b.put(r.Addr, value) {
+			return finding.Refuse(finding.ModuleMalformed, fmt.Sprintf("malformed module: a relocation at %#x alters bytes that it does not have", r.Addr), "build it again")
+		}
+	}
+	return nil
+}
+
+// value computes what a relocation puts in its place.
+func (b *binder) value(r *module.Reloc) (uint64, error) {
+	if r.Type == elf.R_X86_64_RELATIVE {
+		return b.base + uint64(r.Addend), nil
+	}
+	var t target
+	if r.Symbol >= 0 {
+		var err error
+		if t, err = b.bind(r.Symbol); err != nil {
+			return 0, err
+		}
+	}
+	var x module.Symbol
+	if r.Symbol >= 0 {
+		x = b.m.Symbols[r.Symbol]
+	}
+	isTLS := t.symbol != nil && t.symbol.Type == elf.STT_TLS
+	switch r.Type {
+	case elf.R_X86_64_DTPMOD64, elf.R_X86_64_DTPOFF64, elf.R_X86_64_TPOFF64:
+		if !isTLS {
+			return 0, refuse(finding.SymbolUnresolved, x.Name, "the module takes it for a thread-local variable, which the program does not have under that name",
+				"declare it as it is in the program's source")
+		}
+		return b.threadLocal(r, t.symbol)
+	}
+	if isTLS {
+		return 0, refuse(finding.SymbolUnresolved, x.Name, "it is a thread-local variable of the program, and the module does not take it for one",
+			"declare it as it is in the program's source (__thread)")
+	}
+	if r.Type == elf.R_X86_64_JMP_SLOT && t.symbol != nil && t.symbol.Type == elf.STT_OBJECT {
+		return 0, refuse(finding.SymbolUnresolved, x.Name, "the module calls it, and in the program it is a variable", "declare it as it is in the program's source")
+	}
+	return t.addr + uint64(r.Addend), nil
+}
+
+// threadLocal computes what refers to a thread-local variable.
+func (b *binder) threadLocal(r *module.Reloc, s *loaded.Symbol) (uint64, error) {
+	tls, ok := b.set.TLS(b.p, s.Object)
+	if !ok {
+		return 0, refuse(finding.UnsupportedTarget, s.Name,
+			fmt.Sprintf("where the thread-local variables of %s are is not known: the C library does not say", s.Object.Name()),
+			"reach the variable through a function of the program's")
+	}
+	offset := s.Addr + uint64(r.Addend)
+	switch r.Type {
+	case elf.R_X86_64_DTPMOD64:
+		return tls.Module, nil
+	case elf.R_X86_64_DTPOFF64:
+		return offset, nil
+	}
+	if !tls.Static {
+		return 0, refuse(finding.UnsupportedTarget, s.Name,
+			fmt.Sprintf("the module expects it at a fixed distance in each thread, where the variables of %s are not", s.Object.Name()),
+			"compile the module with -ftls-model=global-dynamic")
+	}
+	return uint64(tls.Offset) + offset, nil
+}
+
+// put writes a word at the module's address addr.
+func (b *binder) put(addr, value uint64) bool {
+	for i := range b.image.Segments {
+		s := &b.image.Segments[i]
+		start := s.Addr - b.base
+		if !(link.Range{Start: start, End: start + s.Size}).Holds(addr, 8) {
+			continue
+		}
+		if need := addr - start + 8; need > uint64(len(s.Data)) {
+			s.Data = append(s.Data, make([]byte, need-uint64(len(s.Data)))...)
+		}
+		binary.LittleEndian.PutUint64(s.Data[addr-start:], value)
+		return true
+	}
+	return false
+}

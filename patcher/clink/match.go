@@ -1,0 +1,223 @@
+// Package clink binds a module for C or C++ to what a process has loaded, as the
+// dynamic linker would do, and further: to functions and variables that are
+// static or hidden as well. It writes nothing.
+package clink
+
+import (
+	"debug/elf"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/link"
+	"github.com/darn-dev/darn/patcher/loaded"
+	"github.com/darn-dev/darn/patcher/module"
+)
+
+// match is a function of a module and the one of the program that it replaces.
+type match struct {
+	new    *module.Symbol
+	old    *loaded.Symbol
+	record module.Function // of the manifest; zero without one
+}
+
+// matches finds what the module replaces. What a manifest names is refused if it
+// is not there; without one, whatever has the name of a function of the
+// program's is taken.
+func (b *binder) matches() error {
+	if named := b.m.Manifest.Functions; len(named) > 0 {
+		for _, f := range named {
+			if err := b.named(f); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, x := range b.m.Replaces() {
+		old, err := b.replaced(x)
+		if err != nil {
+			return err
+		}
+		if old != nil {
+			b.found = append(b.found, match{new: x, old: old})
+		}
+	}
+	if len(b.found) == 0 {
+		return refuse(finding.SymbolUnresolved, "", "none of the module's functions has the name of a function of the program"+b.split(),
+			"compile what replaces a function under its name, and not inlined; of a stripped program only exported functions are known")
+	}
+	return nil
+}
+
+// split names functions of the program that the compiler has made special
+// versions of only.
+func (b *binder) split() string {
+	var names []string
+	for _, x := range b.m.Replaces() {
+		for _, s := range b.set.Objects[0].Symbols() {
+			if strings.HasPrefix(s.Name, x.Name+".") && s.Type == elf.STT_FUNC {
+				names = append(names, s.Name)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(": of %s there are only versions that the compiler made for single callers, with arguments of their own", strings.Join(names, ", "))
+}
+
+// named finds the function that a manifest's record names, as name or file:name.
+func (b *binder) named(f module.Function) error {
+	file, name := Split(f.Symbol)
+	x := b.own(f.New)
+	if x == nil {
+		return finding.Refuse(finding.ModuleMalformed, fmt.Sprintf("malformed module: %s: its replacement %q is not the name of one function of the module", f.Symbol, f.New), "build it again with darn build")
+	}
+	var found []*loaded.Symbol
+	for _, o := range b.set.Objects {
+		for _, s := range o.Named(name) {
+			if isFunction(s) && (file == "" || filepath.Base(s.File) == file) {
+				found = append(found, s)
+			}
+		}
+		if found = distinct(found); len(found) > 0 {
+			break
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return refuse(finding.SymbolUnresolved, f.Symbol, "the program has no such function", "build the module for the program that runs")
+	case len(found) > 1:
+		return b.ambiguous(name, found)
+	}
+	b.found = append(b.found, match{x, found[0], f})
+	return nil
+}
+
+// Split splits file:function; file is "" if there is none. C++ has "::" in names.
+func Split(symbol string) (file, name string) {
+	i := strings.IndexByte(symbol, ':')
+	if i <= 0 || i+1 < len(symbol) && symbol[i+1] == ':' {
+		return "", symbol
+	}
+	return symbol[:i], symbol[i+1:]
+}
+
+// own returns the module's function of that name, nil if there is not just one.
+func (b *binder) own(name string) *module.Symbol {
+	var found *module.Symbol
+	for _, x := range b.m.Replaces() {
+		if x.Name != name {
+			continue
+		}
+		if found != nil {
+			return nil
+		}
+		found = x
+	}
+	return found
+}
+
+// replaced returns the function of the program's that x stands for, nil if there
+// is none. Of a name that several static functions have it is the one of the file
+// with the module's own name of it, else it is refused if x is global.
+func (b *binder) replaced(x *module.Symbol) (*loaded.Symbol, error) {
+	program := b.set.Objects[0]
+	var found []*loaded.Symbol
+	for _, s := range program.Named(x.Name) {
+		if isFunction(s) {
+			found = append(found, s)
+		}
+	}
+	found = distinct(found)
+	if len(found) == 0 && !x.Local {
+		for _, o := range b.set.Objects[1:] {
+			for _, s := range o.Named(x.Name) {
+				if isFunction(s) && s.Dynamic && !s.Local && !s.Old {
+					return s, nil
+				}
+			}
+		}
+	}
+	if len(found) > 1 {
+		if same := ofFile(found, x.File); len(same) == 1 {
+			found = same
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return nil, nil
+	case len(found) == 1:
+		return found[0], nil
+	case x.Local:
+		b.warn(finding.SymbolAmbiguous, x.Name,
+			fmt.Sprintf("the module has a static function of this name, and the program several (%s): none of them is replaced", where(found)),
+			"say which with `darn build --function FILE.c:"+x.Name+"`")
+		return nil, nil
+	}
+	return nil, b.ambiguous(x.Name, found)
+}
+
+func (b *binder) ambiguous(name string, found []*loaded.Symbol) error {
+	return refuse(finding.SymbolAmbiguous, name,
+		fmt.Sprintf("the program has several static functions or variables of this name: %s", where(found)),
+		"say which with `darn build --function FILE.c:"+name+"`, or call it through something that is there once")
+}
+
+// ofFile returns those of the symbols that come from a source file of that name.
+func ofFile(symbols []*loaded.Symbol, file string) (same []*loaded.Symbol) {
+	for _, s := range symbols {
+		if file != "" && filepath.Base(s.File) == filepath.Base(file) {
+			same = append(same, s)
+		}
+	}
+	return same
+}
+
+// where says where symbols are.
+func where(symbols []*loaded.Symbol) string {
+	var places []string
+	for _, s := range symbols {
+		place := fmt.Sprintf("%#x", s.Addr)
+		if s.File != "" {
+			place = s.File + " at " + place
+		}
+		places = append(places, place)
+	}
+	return strings.Join(places, ", ")
+}
+
+func isFunction(s *loaded.Symbol) bool { return s.Type == elf.STT_FUNC }
+
+// distinct leaves one symbol for each address.
+func distinct(symbols []*loaded.Symbol) []*loaded.Symbol {
+	seen := map[uint64]bool{}
+	return slices.DeleteFunc(symbols, func(s *loaded.Symbol) bool {
+		was := seen[s.Addr]
+		seen[s.Addr] = true
+		return was
+	})
+}
+
+// Near returns the code that the module's first replaced function lies in: near
+// that the module has to be.
+func Near(m *module.Module, set *loaded.Set) (link.Range, error) {
+	b := &binder{m: m, set: set}
+	if err := b.matches(); err != nil {
+		return link.Range{}, err
+	}
+	for _, t := range b.found[0].old.Object.Text {
+		if t.Holds(b.found[0].old.Addr, 1) {
+			return t, nil
+		}
+	}
+	return link.Range{}, refuse(finding.TextMismatch, b.found[0].new.Name, "the function is not in the program's code", "restart the program to patch it")
+}
+
+func refuse(code finding.Code, symbol, message, advice string) error {
+	r := finding.Refuse(code, message, advice)
+	r.Findings[0].Function = symbol
+	return r
+}

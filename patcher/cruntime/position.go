@@ -1,0 +1,287 @@
+package cruntime
+
+import (
+	"debug/elf"
+	"fmt"
+	"sort"
+	"strings"
+
+	"github.com/darn-dev/darn/patcher/goruntime"
+	"github.com/darn-dev/darn/patcher/link"
+	"github.com/darn-dev/darn/patcher/loaded"
+	"github.com/darn-dev/darn/patcher/process"
+	"github.com/darn-dev/darn/patcher/scan"
+)
+
+const (
+	// redZone is what x86-64 code may use below its stack pointer, in bytes
+	// (System V psABI).
+	redZone = 128
+	// maxFrames bounds a walk against a stack that leads in a circle.
+	maxFrames = 1 << 16
+)
+
+// stack is what is known of a thread's stack.
+type stack struct {
+	thread *process.Thread
+	frames []place
+	// rest is where the stack goes on when its frames can't be walked further:
+	// every word there may be a return address. Empty if the walk has come to
+	// the end.
+	rest link.Range
+	// used is all of the stack that is in use.
+	used link.Range
+}
+
+// place is a program counter on a stack.
+type place struct {
+	pc    uint64
+	at    uint64 // where it is saved, 0 for a register
+	exact bool   // the next instruction, not the one behind a call
+}
+
+// stacks walks the stacks of all threads.
+func (r *Runtime) stacks(h *process.Halt) ([]stack, []process.Mapping, error) {
+	threads, err := h.Threads()
+	if err != nil {
+		return nil, nil, err
+	}
+	maps, err := r.p.Maps()
+	if err != nil {
+		return nil, nil, err
+	}
+	stacks := make([]stack, len(threads))
+	for i := range threads {
+		stacks[i] = r.walk(&threads[i], maps)
+	}
+	return stacks, maps, nil
+}
+
+// registers converts a thread's registers.
+func registers(t *process.Thread) loaded.Registers {
+	var r loaded.Registers
+	for i, n := range []int{0, 3, 2, 1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} { // rax rbx rcx rdx rsi rdi rbp rsp r8…
+		r[n] = t.Regs[i]
+	}
+	r[16] = t.PC
+	return r
+}
+
+// walk walks one stack.
+func (r *Runtime) walk(t *process.Thread, maps []process.Mapping) stack {
+	s := stack{thread: t, frames: []place{{pc: t.PC, exact: true}}}
+	if i := mappingAt(maps, t.SP); i >= 0 {
+		s.used = link.Range{Start: max(t.SP-redZone, maps[i].Start) &^ 7, End: maps[i].End}
+	}
+	regs, exact := registers(t), true
+	for range maxFrames {
+		step, err := r.step(&regs, exact)
+		if err != nil {
+			break
+		}
+		if step.Last {
+			return s
+		}
+		// A signal handler may have a stack of its own; a stack that does not
+		// grow else is none.
+		if !step.Signal && step.Caller.SP() <= regs.SP() {
+			break
+		}
+		regs, exact = step.Caller, step.Signal
+		s.frames = append(s.frames, place{regs.PC(), step.At, exact})
+	}
+	if i := mappingAt(maps, regs.SP()); i >= 0 {
+		s.rest = link.Range{Start: max(regs.SP()-redZone, maps[i].Start) &^ 7, End: maps[i].End}
+	}
+	return s
+}
+
+// step goes one frame up.
+func (r *Runtime) step(regs *loaded.Registers, exact bool) (loaded.Step, error) {
+	pc := regs.PC()
+	for _, b := range r.bridges {
+		if b.Holds(pc, 1) && !exact { // at its call
+			return loaded.FramePointer(regs, r.p.ReadMemory)
+		}
+	}
+	if o := r.object(pc); o != nil {
+		return o.Step(regs, exact, r.p.ReadMemory)
+	}
+	return loaded.Step{}, loaded.ErrNoFrame
+}
+
+func mappingAt(maps []process.Mapping, addr uint64) int {
+	i := sort.Search(len(maps), func(i int) bool { return maps[i].End > addr })
+	if i == len(maps) || maps[i].Start > addr {
+		return -1
+	}
+	return i
+}
+
+// Positions returns where threads of a halted program are or will return to, as
+// far as it lies in one of the ranges. Stacks are walked by the program's unwind
+// tables; where those end (code that was made at run time, assembly without
+// tables) every word that looks like an address there counts. What the program
+// has put aside in memory of its own to go on with later, such as coroutines, is
+// not seen.
+func (r *Runtime) Positions(h *process.Halt, ranges ...link.Range) ([]goruntime.Holder, error) {
+	stacks, _, err := r.stacks(h)
+	if err != nil {
+		return nil, err
+	}
+	return r.positions(stacks, scan.NewSet(ranges))
+}
+
+func (r *Runtime) positions(stacks []stack, in *scan.Set) (found []goruntime.Holder, err error) {
+	for i := range stacks {
+		s := &stacks[i]
+		for _, f := range s.frames {
+			if !in.Holds(f.pc) && (f.exact || !in.Holds(f.pc-1)) {
+				continue
+			}
+			verb := "will return to"
+			if f.at == 0 {
+				verb = "is in"
+			}
+			name := r.nameAt(f.pc, f.exact)
+			value := f.pc
+			if !in.Holds(value) {
+				value-- // a call that never returns ends its function
+			}
+			found = append(found, goruntime.Holder{Thread: s.thread.ID, Value: value, At: f.at, Frame: true, Function: name,
+				Where: fmt.Sprintf("thread %d %s %s", s.thread.ID, verb, name)})
+		}
+		for _, w := range s.thread.Regs {
+			if in.Holds(w) {
+				found = append(found, goruntime.Holder{Thread: s.thread.ID, Value: w, Function: r.nameAt(w, true),
+					Where: fmt.Sprintf("thread %d has %s in a register", s.thread.ID, r.nameAt(w, true))})
+			}
+		}
+		if s.rest.End == 0 {
+			continue
+		}
+		buf := make([]byte, (s.rest.End-s.rest.Start)&^7)
+		if err := r.p.ReadMemory(buf, s.rest.Start); err != nil {
+			return nil, err
+		}
+		words := scan.Words(buf)
+		in.Scan(words, func(i int) {
+			at := s.rest.Start + 8*uint64(i)
+			found = append(found, goruntime.Holder{Thread: s.thread.ID, Value: words[i], At: at, Function: r.nameAt(words[i], true),
+				Where: fmt.Sprintf("thread %d has %s on its stack at %#x, whose frames can't be walked there", s.thread.ID, r.nameAt(words[i], true), at)})
+		})
+	}
+	return found, nil
+}
+
+// nameAt names the code at addr.
+func (r *Runtime) nameAt(addr uint64, exact bool) string {
+	at := addr
+	if !exact {
+		at--
+	}
+	if o := r.object(at); o != nil {
+		if f, ok := o.FunctionAt(at); ok {
+			return f.Name
+		}
+		if o.Path != "" {
+			return fmt.Sprintf("%s+%#x", o.Name(), at-o.Bias)
+		}
+	}
+	return fmt.Sprintf("%#x", addr)
+}
+
+// References returns who holds an address in a module: threads that are in it or
+// will return to it, their registers, and words in memory that can be written. A
+// word counts if it leads to one of the module's functions or variables, or
+// behind a call in its code; memory that was freed can hold some. On stacks that
+// can be walked only frames and words that lead to a function or variable count.
+func (r *Runtime) References(h *process.Halt, _ *goruntime.Ledger, m *goruntime.Registration, _ []link.Write) (holders []goruntime.Holder, cleanup []link.Write, err error) {
+	stacks, maps, err := r.stacks(h)
+	if err != nil {
+		return nil, nil, err
+	}
+	in := scan.NewSet([]link.Range{m.Range()})
+	text := scan.NewSet(m.Text)
+	entries := make(map[uint64]bool, len(m.Entries))
+	for _, e := range m.Entries {
+		entries[e] = true
+	}
+	if holders, err = r.positions(stacks, in); err != nil {
+		return nil, nil, err
+	}
+	var live []link.Range
+	skip := []link.Range{m.Range()}
+	for i := range stacks {
+		live = append(live, stacks[i].used)
+		skip = append(skip, deadStack(maps, stacks[i].thread.SP))
+	}
+	onStack, skipped := scan.NewSet(live), scan.NewSet(skip)
+	for i := range maps {
+		x := &maps[i]
+		if !strings.HasPrefix(x.Perms, "rw") || strings.HasPrefix(x.Path, "/dev/") && !strings.HasPrefix(x.Path, "/dev/zero") {
+			continue
+		}
+		err := scan.Memory(r.p, x, in, func(addr, value uint64) {
+			if skipped.Holds(addr) {
+				return
+			}
+			if text.Holds(value) && !entries[value] && (onStack.Holds(addr) || !r.behindCall(value)) {
+				return
+			}
+			holders = append(holders, goruntime.Holder{Value: value, At: addr,
+				Where: fmt.Sprintf("%s has %#x", r.memory(addr, x), value)})
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	return holders, nil, nil
+}
+
+// deadStack is what lies below a stack pointer in a mapping that is a stack.
+func deadStack(maps []process.Mapping, sp uint64) link.Range {
+	i := mappingAt(maps, sp)
+	if i < 0 {
+		return link.Range{}
+	}
+	guarded := i > 0 && maps[i-1].End == maps[i].Start && strings.HasPrefix(maps[i-1].Perms, "---")
+	if !guarded && maps[i].Path != "[stack]" {
+		return link.Range{}
+	}
+	return link.Range{Start: maps[i].Start, End: (sp - redZone) &^ 7}
+}
+
+// behindCall tells whether a call instruction ends at addr, so that addr may be
+// a return address.
+func (r *Runtime) behindCall(addr uint64) bool {
+	var b [7]byte
+	if r.p.ReadMemory(b[:], addr-7) != nil {
+		return true
+	}
+	if b[2] == 0xE8 {
+		return true
+	}
+	for n := 2; n <= 7; n++ { // call through a register or memory: FF /2
+		if i := 7 - n; b[i] == 0xFF && b[i+1]>>3&7 == 2 {
+			return true
+		}
+	}
+	return false
+}
+
+// memory describes a place in memory.
+func (r *Runtime) memory(addr uint64, m *process.Mapping) string {
+	if o := r.objects.At(addr); o != nil {
+		for _, s := range o.Symbols() {
+			if s.Type == elf.STT_OBJECT && addr-s.Addr < s.Size {
+				return fmt.Sprintf("variable %s", s.Name)
+			}
+		}
+	}
+	what := m.Path
+	if what == "" {
+		what = fmt.Sprintf("memory mapped at %#x to %#x", m.Start, m.End)
+	}
+	return fmt.Sprintf("%s at %#x", what, addr)
+}

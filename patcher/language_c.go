@@ -1,0 +1,147 @@
+package patcher
+
+import (
+	"debug/dwarf"
+	"fmt"
+
+	"github.com/darn-dev/darn/patcher/arena"
+	"github.com/darn-dev/darn/patcher/clink"
+	"github.com/darn-dev/darn/patcher/cruntime"
+	"github.com/darn-dev/darn/patcher/exe"
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/goruntime"
+	"github.com/darn-dev/darn/patcher/link"
+	"github.com/darn-dev/darn/patcher/module"
+	"github.com/darn-dev/darn/patcher/process"
+	"github.com/darn-dev/darn/patcher/redirect"
+)
+
+// cTarget is a target written in C, C++, or whatever else a linker makes ELF
+// programs of.
+type cTarget struct {
+	*cruntime.Runtime
+	p   *process.Process
+	exe *exe.Executable
+	e   *Engine
+}
+
+// openC looks at what a target has loaded. It takes no halt.
+func openC(e *Engine) (language, error) {
+	r, err := cruntime.Open(e.p)
+	if err != nil {
+		return nil, err
+	}
+	return &cTarget{Runtime: r, p: e.p, exe: e.exe, e: e}, nil
+}
+
+// Positions and References walk stacks through the modules too.
+
+func (c *cTarget) Positions(h *process.Halt, ranges ...link.Range) ([]goruntime.Holder, error) {
+	c.Know(&c.e.reg.Runtime)
+	return c.Runtime.Positions(h, ranges...)
+}
+
+func (c *cTarget) References(h *process.Halt, l *goruntime.Ledger, m *goruntime.Registration, writes []link.Write) ([]goruntime.Holder, []link.Write, error) {
+	c.Know(&c.e.reg.Runtime)
+	return c.Runtime.References(h, l, m, writes)
+}
+
+func (c *cTarget) checkIdentity(m *module.Module, path string) error {
+	if m.Shared == nil {
+		return finding.Refuse(finding.UnsupportedBuild,
+			fmt.Sprintf("%s is a module for %s programs, process %d is none", path, m.Manifest.Language, c.p.Pid()),
+			"make the patch with a C compiler: gcc -shared -fPIC -g fix.c -o fix.so")
+	}
+	if id := m.Manifest.Target.GNUBuildID; id != "" && id != c.exe.GNUBuildID {
+		return finding.Refuse(finding.BuildIDMismatch,
+			fmt.Sprintf("%s was built for another build of %s: its target has the GNU build id %s, process %d has %s",
+				path, m.Manifest.Target.Path, id, c.p.Pid(), c.exe.GNUBuildID),
+			fmt.Sprintf("build the patch for this process: darn build --pid %d", c.p.Pid()))
+	}
+	return nil
+}
+
+func (c *cTarget) planArena(m *module.Module) (*arena.Arena, error) {
+	set, err := c.Objects()
+	if err != nil {
+		return nil, err
+	}
+	r, err := clink.Near(m, set)
+	if err != nil {
+		return nil, err
+	}
+	return arena.PlanAround(c.p, arena.Range{Start: r.Start, End: r.End})
+}
+
+func (c *cTarget) bind(m *module.Module, base uint64) (*link.Image, error) {
+	set, err := c.Objects()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Prepare(); err != nil {
+		return nil, err
+	}
+	return clink.Bind(m, set, c.p, base)
+}
+
+func (c *cTarget) plan(code []byte, f *link.Function) (*redirect.Plan, error) {
+	plan, err := redirect.AnalyzeC(code, f.Entry)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range f.Pieces {
+		piece := make([]byte, r.End-r.Start)
+		if err := c.p.ReadMemory(piece, r.Start); err != nil {
+			return nil, err
+		}
+		if err := plan.CheckPiece(piece, r.Start); err != nil {
+			return nil, err
+		}
+	}
+	return plan, nil
+}
+
+// checkPrologue lets all pass: where C compilers say that a prologue ends is
+// inside the jump as often as not. Entries tells a debugger where it must not set
+// breakpoints.
+func (c *cTarget) checkPrologue(*process.Halt, entryChange) error { return nil }
+
+func (c *cTarget) line(addr uint64) (file string, line int, ok bool) {
+	set, err := c.Objects()
+	if err != nil {
+		return "", 0, false
+	}
+	o := set.At(addr)
+	if o == nil {
+		return "", 0, false
+	}
+	d := o.DWARF()
+	if d == nil {
+		return "", 0, false
+	}
+	unit, err := d.Reader().SeekPC(addr - o.Bias)
+	if err != nil {
+		return "", 0, false
+	}
+	lines, err := d.LineReader(unit)
+	if err != nil || lines == nil {
+		return "", 0, false
+	}
+	var entry dwarf.LineEntry
+	if lines.SeekPC(addr-o.Bias, &entry) != nil || entry.File == nil {
+		return "", 0, false
+	}
+	return entry.File.Name, entry.Line, true
+}
+
+func (c *cTarget) describe() TargetInfo {
+	return TargetInfo{PID: c.p.Pid(), Language: "c", BuildID: c.exe.GNUBuildID}
+}
+
+func (c *cTarget) anyAddress() uint64 {
+	set, err := c.Objects()
+	if err != nil {
+		return 0
+	}
+	return set.Objects[0].Text[0].Start
+}

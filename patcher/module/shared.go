@@ -1,0 +1,327 @@
+package module
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/darn-dev/darn/patcher/finding"
+)
+
+// Shared is what a module has that a C or C++ compiler made: a shared object as
+// the dynamic linker would take it.
+type Shared struct {
+	// Needed are the libraries that it was linked with (DT_NEEDED).
+	Needed []string
+	// Constructors are what the dynamic linker would call, in that order.
+	Constructors []uint64
+	// Frames is the address of .eh_frame, 0 if there is none.
+	Frames uint64
+	// File is the file as it is, for its debugging information.
+	File []byte
+}
+
+// unfit refuses a shared object that can't be a module, and says why.
+func unfit(advice, format string, args ...any) error {
+	return finding.Refuse(finding.UnsupportedBuild, fmt.Sprintf(format, args...), advice)
+}
+
+// readShared reads a shared object that a compiler made; its manifest is m's,
+// or is made up if it has none.
+func readShared(data []byte, m *Module) (err error) {
+	// debug/elf may panic on a file that was made to.
+	defer func() {
+		if r := recover(); r != nil {
+			err = malformed("the shared object is damaged: %v", r)
+		}
+	}()
+	f, err := elf.NewFile(bytes.NewReader(data))
+	if err != nil {
+		return malformed("%v", err)
+	}
+	s := &shared{m: m, f: f, file: data}
+	m.Shared = &Shared{File: data}
+	if m.Manifest.Format == 0 {
+		m.Manifest = Manifest{Format: FormatVersion, Language: "c"}
+	}
+	for _, step := range []func() error{s.headers, s.segments, s.symbols, s.relocations, s.constructors, m.verifyShared} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	if e := f.Section(".eh_frame"); e != nil {
+		m.Shared.Frames = e.Addr
+	}
+	return nil
+}
+
+// shared is the state of one readShared.
+type shared struct {
+	m    *Module
+	f    *elf.File
+	file []byte
+}
+
+// headers refuses what a module can't be.
+func (s *shared) headers() error {
+	for _, p := range s.f.Progs {
+		switch {
+		case p.Type == elf.PT_INTERP:
+			return unfit("compile it with -shared -fPIC", "the file is a program, not a shared object")
+		case p.Type == elf.PT_GNU_STACK && p.Flags&elf.PF_X != 0:
+			return unfit("say in assembly files that they need none (.section .note.GNU-stack), and use no nested functions", "the module wants an executable stack")
+		case p.Type == elf.PT_LOAD && p.Flags&(elf.PF_W|elf.PF_X) == elf.PF_W|elf.PF_X:
+			return unfit("link it without -z rwx or -N", "the module has memory that is writable and executable")
+		case p.Type == elf.PT_TLS && p.Memsz > 0:
+			return unfit("use a variable of the program's, or one that all threads share",
+				"the module has thread-local variables of its own, which threads that run already have no room for")
+		}
+	}
+	if text, err := s.f.DynValue(elf.DT_TEXTREL); err == nil && len(text) > 0 || s.flagged(elf.DT_FLAGS, uint64(elf.DF_TEXTREL)) {
+		return unfit("compile it with -fPIC", "the module's code has to be changed to be loaded (text relocations)")
+	}
+	var err error
+	s.m.Shared.Needed, err = s.f.ImportedLibraries()
+	if err != nil {
+		return malformed("its libraries: %v", err)
+	}
+	return nil
+}
+
+// flagged tells whether the dynamic section has a flag.
+func (s *shared) flagged(tag elf.DynTag, flag uint64) bool {
+	values, err := s.f.DynValue(tag)
+	return err == nil && slices.ContainsFunc(values, func(v uint64) bool { return v&flag != 0 })
+}
+
+// segments makes whole pages of what is to be loaded.
+func (s *shared) segments() error {
+	for _, p := range s.f.Progs {
+		if p.Type != elf.PT_LOAD || p.Memsz == 0 {
+			continue
+		}
+		if p.Filesz > p.Memsz || p.Vaddr > MaxImage || p.Memsz > MaxImage || p.Off > uint64(len(s.file)) || p.Filesz > uint64(len(s.file))-p.Off {
+			return malformed("a segment at %#x (%#x bytes) lies outside the file or beyond the %#x bytes that a module may span", p.Vaddr, p.Memsz, MaxImage)
+		}
+		start := p.Vaddr &^ (pageSize - 1)
+		data := make([]byte, p.Vaddr-start+p.Filesz)
+		copy(data[p.Vaddr-start:], s.file[p.Off:p.Off+p.Filesz])
+		s.m.Segments = append(s.m.Segments, Segment{
+			Name: fmt.Sprintf("load%d", len(s.m.Segments)), Addr: start, Data: data,
+			Size: align(p.Vaddr+p.Memsz, pageSize) - start, Flags: p.Flags,
+		})
+	}
+	return nil
+}
+
+// symbols reads the dynamic symbols, to which relocations refer by number, and
+// then what the static table has besides.
+func (s *shared) symbols() error {
+	dynamic, err := s.f.DynamicSymbols()
+	if err != nil && !errors.Is(err, elf.ErrNoSymbols) {
+		return malformed("its dynamic symbols: %v", err)
+	}
+	type place struct {
+		name string
+		addr uint64
+	}
+	seen := map[place]bool{}
+	add := func(x elf.Symbol, file string) {
+		seen[place{x.Name, x.Value}] = true
+		bind := elf.ST_BIND(x.Info)
+		y := Symbol{
+			Name: x.Name, Type: elf.ST_TYPE(x.Info), Addr: x.Value, Size: x.Size,
+			Undefined: x.Section == elf.SHN_UNDEF, Local: bind == elf.STB_LOCAL, Weak: bind == elf.STB_WEAK, File: file,
+		}
+		if y.Undefined && x.HasVersion {
+			y.Version = x.Version
+		}
+		s.m.Symbols = append(s.m.Symbols, y)
+	}
+	for _, x := range dynamic {
+		add(x, "")
+	}
+	static, err := s.f.Symbols()
+	if err != nil && !errors.Is(err, elf.ErrNoSymbols) {
+		return malformed("its symbols: %v", err)
+	}
+	file := ""
+	for _, x := range static {
+		switch typ := elf.ST_TYPE(x.Info); {
+		case typ == elf.STT_FILE:
+			file = x.Name
+		case x.Section == elf.SHN_UNDEF || x.Section >= elf.SHN_LORESERVE || x.Name == "" || seen[place{x.Name, x.Value}]:
+		case typ == elf.STT_FUNC || typ == elf.STT_OBJECT:
+			if elf.ST_BIND(x.Info) != elf.STB_LOCAL {
+				// The linker made it local to the module: hidden visibility.
+				x.Info = elf.ST_INFO(elf.STB_GLOBAL, typ)
+				add(x, "")
+				continue
+			}
+			add(x, file)
+		}
+	}
+	return nil
+}
+
+// relocations reads what the dynamic linker would apply.
+func (s *shared) relocations() error {
+	read := func(at, size elf.DynTag) error {
+		addr, err := s.f.DynValue(at)
+		if err != nil || len(addr) == 0 {
+			return nil
+		}
+		n, err := s.f.DynValue(size)
+		if err != nil || len(n) == 0 {
+			return malformed("the relocations at %#x have no size", addr[0])
+		}
+		table := s.m.bytes(addr[0], n[0])
+		if table == nil || n[0]%relocSize != 0 {
+			return malformed("the relocations at %#x (%d bytes) are not in the module", addr[0], n[0])
+		}
+		for ; len(table) > 0; table = table[relocSize:] {
+			info := binary.LittleEndian.Uint64(table[8:])
+			s.m.Relocs = append(s.m.Relocs, Reloc{
+				Addr: binary.LittleEndian.Uint64(table), Type: elf.R_X86_64(info & 0xffffffff),
+				Symbol: int(info>>32) - 1, Addend: int64(binary.LittleEndian.Uint64(table[16:])),
+			})
+		}
+		return nil
+	}
+	if relr, err := s.f.DynValue(dtRelr); err == nil && len(relr) > 0 {
+		return unfit("link it without -z pack-relative-relocs", "the module's relocations are packed (DT_RELR)")
+	}
+	if err := read(elf.DT_RELA, elf.DT_RELASZ); err != nil {
+		return err
+	}
+	return read(elf.DT_JMPREL, elf.DT_PLTRELSZ)
+}
+
+// dtRelr is the tag of a table of packed relative relocations.
+const dtRelr = elf.DynTag(36)
+
+// constructors finds what is to be called when the module is there. What the
+// compiler's own files bring (frame_dummy, _init) does nothing in a module.
+func (s *shared) constructors() error {
+	addr, err := s.f.DynValue(elf.DT_INIT_ARRAY)
+	if err != nil || len(addr) == 0 {
+		return nil
+	}
+	n, err := s.f.DynValue(elf.DT_INIT_ARRAYSZ)
+	if err != nil || len(n) == 0 || n[0] > MaxImage {
+		return malformed("the constructors at %#x have no size", addr[0])
+	}
+	var found []Reloc
+	for _, r := range s.m.Relocs {
+		if r.Addr >= addr[0] && r.Addr < addr[0]+n[0] {
+			found = append(found, r)
+		}
+	}
+	slices.SortFunc(found, func(a, b Reloc) int { return int(int64(a.Addr) - int64(b.Addr)) })
+	for _, r := range found {
+		at := uint64(r.Addend)
+		if r.Symbol >= 0 && r.Symbol < len(s.m.Symbols) {
+			at += s.m.Symbols[r.Symbol].Addr
+		}
+		if name := s.m.FunctionAt(at); name != "frame_dummy" {
+			s.m.Shared.Constructors = append(s.m.Shared.Constructors, at)
+		}
+	}
+	return nil
+}
+
+// FunctionAt returns the name of the module's function that holds addr, "" if
+// none does.
+func (m *Module) FunctionAt(addr uint64) string {
+	for i := range m.Symbols {
+		if x := &m.Symbols[i]; x.Type == elf.STT_FUNC && !x.Undefined && (addr == x.Addr || addr-x.Addr < x.Size) {
+			return x.Name
+		}
+	}
+	return ""
+}
+
+// bytes returns n bytes of the file at an address, or nil.
+func (m *Module) bytes(addr, n uint64) []byte {
+	i := m.segment(addr)
+	if i < 0 {
+		return nil
+	}
+	s := &m.Segments[i]
+	off := addr - s.Addr
+	if off > uint64(len(s.Data)) || n > uint64(len(s.Data))-off {
+		return nil
+	}
+	return s.Data[off : off+n]
+}
+
+// runtimeSymbols are the functions that the compiler's own files bring into
+// every shared object and every program.
+var runtimeSymbols = []string{
+	"_init", "_fini", "deregister_tm_clones", "register_tm_clones", "__do_global_dtors_aux", "frame_dummy", "_start", "main",
+}
+
+// Replaces returns the functions of a shared object that may stand for one of
+// the program's with their name.
+func (m *Module) Replaces() []*Symbol {
+	var found []*Symbol
+	for i := range m.Symbols {
+		x := &m.Symbols[i]
+		if x.Undefined || x.Type != elf.STT_FUNC || x.Size == 0 || slices.Contains(runtimeSymbols, x.Name) || strings.HasPrefix(x.Name, "__x86.get_pc_thunk") {
+			continue
+		}
+		// What the compiler split off belongs to the function it was split from.
+		if base, _, split := strings.Cut(x.Name, "."); split && base != "" {
+			continue
+		}
+		found = append(found, x)
+	}
+	return found
+}
+
+// verifyShared checks what whoever uses the module relies on.
+func (m *Module) verifyShared() error {
+	if err := m.verifySegments(); err != nil {
+		return err
+	}
+	end := m.End()
+	for _, x := range m.Symbols {
+		if x.Name != "" && !validName(x.Name) {
+			return malformed("a symbol has the name %q", x.Name)
+		}
+		if !x.Undefined && (x.Type == elf.STT_FUNC || x.Type == elf.STT_OBJECT) && (x.Size > end || x.Addr > end-x.Size) {
+			return malformed("symbol %q (%#x, %#x bytes) lies outside the module", x.Name, x.Addr, x.Size)
+		}
+		if x.Type == elf.STT_GNU_IFUNC && !x.Undefined {
+			return unfit("choose the implementation in the function itself", "the module has the indirect function %q of its own", x.Name)
+		}
+	}
+	for _, r := range m.Relocs {
+		switch r.Type {
+		case elf.R_X86_64_RELATIVE, elf.R_X86_64_64, elf.R_X86_64_GLOB_DAT, elf.R_X86_64_JMP_SLOT,
+			elf.R_X86_64_DTPMOD64, elf.R_X86_64_DTPOFF64, elf.R_X86_64_TPOFF64:
+		case elf.R_X86_64_TLSDESC:
+			return unfit("compile it with -mtls-dialect=gnu", "the module reaches thread-local variables by descriptors (R_X86_64_TLSDESC)")
+		default:
+			return unfit("compile it with -fPIC by gcc or clang", "the module has a relocation of type %v at %#x, which can't be bound", r.Type, r.Addr)
+		}
+		if i := m.segment(r.Addr); i < 0 || m.segment(r.Addr+7) != i {
+			return malformed("a relocation at %#x alters bytes outside every segment", r.Addr)
+		} else if m.Segments[i].Flags&elf.PF_W == 0 {
+			return unfit("compile it with -fPIC", "the module's code has to be changed to be loaded (a relocation at %#x)", r.Addr)
+		}
+		if r.Symbol < -1 || r.Symbol >= len(m.Symbols) || r.Type == elf.R_X86_64_RELATIVE && uint64(r.Addend) > end {
+			return malformed("a relocation at %#x refers to what does not exist", r.Addr)
+		}
+	}
+	for _, c := range m.Shared.Constructors {
+		if !m.holds(c, 1, elf.PF_X) {
+			return malformed("a constructor at %#x is not in executable memory", c)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,6 @@
+#include "shop.h"
+
+static int named_state = 100;
+static NOINLINE int named(int n) { return n + named_state; }
+
+NOINLINE int named_b(int n) { return named(n) * 3; }

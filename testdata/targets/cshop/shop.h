@@ -1,0 +1,13 @@
+#define NOINLINE __attribute__((noinline, noclone))
+
+struct item {
+	const char *name;
+	int price;
+};
+
+#pragma GCC visibility push(hidden)
+extern int hidden_factor;
+int hidden_times(int n);
+int named_a(int n);
+int named_b(int n);
+#pragma GCC visibility pop
