@@ -22,6 +22,7 @@ const (
 // the tries. If its user has stopped it nothing would change between two
 // tries, so there is only one.
 func (e *Engine) haltUntil(ctx context.Context, tries int, f func(*process.Halt) (retry *finding.Refusal, err error)) error {
+	e.lang.Prepare()
 	for try := 1; ; try++ {
 		var retry *finding.Refusal
 		var stopped bool

@@ -2,9 +2,11 @@ package patcher
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"debug/elf"
 	"fmt"
+	"slices"
 
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/link"
@@ -76,7 +78,7 @@ func DescribeModule(m *module.Module, path string) ModuleInfo {
 		Description: m.Manifest.Description,
 		Path:        path,
 		Language:    m.Manifest.Language,
-		BuildID:     m.Manifest.Target.GoBuildID,
+		BuildID:     cmp.Or(m.Manifest.Target.GoBuildID, m.Manifest.Target.GNUBuildID),
 		Base:        m.Manifest.Origin.Base,
 	}
 	for _, f := range m.Manifest.Functions {
@@ -138,6 +140,10 @@ func (e *Engine) check(ctx context.Context, m *module.Module, path string, base 
 		if r == nil {
 			return nil, err
 		}
+		if f.Optional {
+			c.leaveOut(i, r)
+			continue
+		}
 		for _, x := range r.Findings {
 			x.Function, x.Source = f.Symbol, f.Source
 			refusal.Findings = append(refusal.Findings, x)
@@ -146,7 +152,20 @@ func (e *Engine) check(ctx context.Context, m *module.Module, path string, base 
 	if len(refusal.Findings) > 0 {
 		return c, refusal
 	}
+	image.Functions = slices.DeleteFunc(image.Functions, func(f link.Function) bool { return f.Entry == 0 })
+	c.plans = slices.DeleteFunc(c.plans, func(p *redirect.Plan) bool { return p == nil })
 	return c, nil
+}
+
+// leaveOut does without the function number i, and says why.
+func (c *checked) leaveOut(i int, why *finding.Refusal) {
+	f := &c.image.Functions[i]
+	for _, x := range why.Findings {
+		x.Function, x.Source, x.Severity = f.Symbol, f.Source, finding.Warning
+		x.Message = "it is not replaced: " + x.Message
+		c.image.Findings = append(c.image.Findings, x)
+	}
+	f.Entry, c.plans[i] = 0, nil
 }
 
 // checkIdentity verifies that m is for this build and not loaded yet.

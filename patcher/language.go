@@ -17,6 +17,9 @@ import (
 type language interface {
 	languageRuntime
 
+	// Prepare does what can be done before a halt to make it short. What fails is
+	// done, or refused, in the halt.
+	Prepare()
 	// checkIdentity refuses a module that is for another program or language.
 	checkIdentity(m *module.Module, path string) error
 	// planArena chooses the place of an arena near the code that m patches, which

@@ -78,9 +78,6 @@ func (c *cTarget) bind(m *module.Module, base uint64) (*link.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Prepare(); err != nil {
-		return nil, err
-	}
 	return clink.Bind(m, set, c.p, base)
 }
 

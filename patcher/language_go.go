@@ -41,6 +41,9 @@ func openGo(e *Engine) (language, error) {
 	return g, nil
 }
 
+// Prepare has nothing to do: the runtime's tables are read as they are needed.
+func (g *goTarget) Prepare() {}
+
 func (g *goTarget) checkIdentity(m *module.Module, path string) error {
 	if m.Manifest.Language != "go" {
 		return finding.Refuse(finding.UnsupportedBuild,

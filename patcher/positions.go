@@ -238,6 +238,7 @@ func (e *Engine) recount(ctx context.Context) {
 	if len(watched) == 0 {
 		return
 	}
+	e.lang.Prepare()
 	ctx, cancel := context.WithTimeout(ctx, recountPatience)
 	defer cancel()
 	_ = e.p.Halt(ctx, func(h *process.Halt) error {

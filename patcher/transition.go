@@ -21,6 +21,8 @@ type transition struct {
 	undo []func() error
 	done bool
 	data []goruntime.Block // what takeData gave
+	// passing tells of an unload that only stubs were in use.
+	passing bool
 	// switches are those that it sets, in their new positions.
 	switches []arena.Position
 }

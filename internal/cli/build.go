@@ -8,13 +8,15 @@ import (
 
 	"github.com/darn-dev/darn/patcher"
 	"github.com/darn-dev/darn/patcher/build"
+	"github.com/darn-dev/darn/patcher/build/cbuild"
 	"github.com/darn-dev/darn/patcher/finding"
 )
 
 func (a *app) buildCommand() *cobra.Command {
 	var o build.Options
+	var c cbuild.Options
 	cmd := &cobra.Command{
-		Use:   "build [--pid N | --target EXE] [flags] [PACKAGE]",
+		Use:   "build [--pid N | --target EXE] [flags] [PACKAGE | FILE.c [-- CFLAGS]]",
 		Short: "Make a patch module from an edit of the program's source",
 		Long: `Compile the program's main package twice, as it was and as it is now, with the
 Go toolchain, flags and environment that the running program was built with;
@@ -38,8 +40,19 @@ With --pid those patches are found by themselves; --after names their modules.
 
 For a program that was stripped, or built with -ldflags=-s or -w, the command
 makes its symbols too, and remembers them for the commands that load the
-module.`,
-		Args: args(cobra.MaximumNArgs(1)),
+module.
+
+For a C or C++ program give a source file with the new functions instead: they
+replace those with their names. It is compiled by CC or CXX, or else cc or c++,
+with -shared -fPIC -g -O2 and what follows "--". Where several files of the
+program have a static function of one name, --function FILE.c:NAME says which is
+replaced, and --symbol FILE.c:NAME which is used.`,
+		Args: args(func(cmd *cobra.Command, given []string) error {
+			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+				given, c.Flags = given[:dash], given[dash:]
+			}
+			return cobra.MaximumNArgs(1)(cmd, given)
+		}),
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			pid := cmd.Flags().Changed("pid")
 			switch {
@@ -51,8 +64,19 @@ module.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
+			if len(args) > len(c.Flags) {
 				o.Package = args[0]
+			}
+			if cbuild.IsSource(o.Package) {
+				c.Source, c.Target, c.Pid, c.Output = o.Package, o.Target, o.Pid, o.Output
+				result, err := cbuild.Build(cmd.Context(), c)
+				if err != nil {
+					return err
+				}
+				return a.printCBuild(result)
+			}
+			if len(c.Flags) > 0 || len(c.Functions) > 0 || len(c.Symbols) > 0 {
+				return usagef("flags for a C compiler, --function and --symbol need a source file of C or C++")
 			}
 			var lost []finding.Finding
 			if o.Pid != 0 && !cmd.Flags().Changed("after") {
@@ -79,6 +103,8 @@ module.`,
 	f.IntVarP(&o.Pid, "pid", "p", 0, "`id` of the process")
 	f.StringArrayVar(&o.After, "after", nil, "`module` that is loaded before this one; repeat it in the order of loading")
 	f.StringVar(&o.Overlay, "overlay", "", "JSON `file` that replaces source files, as for go build")
+	f.StringArrayVar(&c.Functions, "function", nil, "`FILE.c:NAME` of a static function that is replaced; repeatable")
+	f.StringArrayVar(&c.Symbols, "symbol", nil, "`FILE.c:NAME` of a static function or variable that the source declares; repeatable")
 	f.BoolVar(&o.Partial, "partial", false, "where the edit is refused in part, build what does not depend on that")
 	a.symbolsFlag(cmd)
 	return a.jsonFlag(cmd)
@@ -111,5 +137,17 @@ func (a *app) printBuild(r *build.Result) error {
 	}
 	fmt.Fprintf(a.stdout, "%s: patch %s against %s\n%sreplaces %s:\n", r.Path, r.Name, r.Base, after, count(len(r.Functions), "function", "functions"))
 	a.printVerdicts(r.Verdicts)
+	return nil
+}
+
+func (a *app) printCBuild(r *cbuild.Result) error {
+	if a.json {
+		return a.printJSON(r)
+	}
+	a.printFindings(r.Findings)
+	fmt.Fprintf(a.stdout, "%s: replaces %s:\n", r.Path, count(len(r.Functions), "function", "functions"))
+	for _, f := range r.Functions {
+		fmt.Fprintf(a.stdout, "  %s  %s\n", f.Symbol, f.Source)
+	}
 	return nil
 }

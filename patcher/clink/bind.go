@@ -21,7 +21,7 @@ import (
 // needs what can't be done, out-of-range, text-mismatch.
 func Bind(m *module.Module, set *loaded.Set, p *process.Process, base uint64) (*link.Image, error) {
 	b := &binder{m: m, set: set, p: p, base: base, bound: make(map[int]target)}
-	for _, step := range []func() error{b.libraries, b.constructors, b.matches, b.place, b.functions, b.relocate, b.declared, b.bridges} {
+	for _, step := range []func() error{b.libraries, b.constructors, b.matches, b.place, b.functions, b.relocate, b.declared, b.bridges, b.gates} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -153,7 +153,7 @@ func (b *binder) functions() error {
 			return refuse(finding.TextMismatch, name, fmt.Sprintf("the function has %d bytes, the module was built to replace %d", old.Size, f.Size),
 				"build the module for the program that runs")
 		}
-		lf := link.Function{Function: f, Entry: old.Addr, New: b.base + x.new.Addr}
+		lf := link.Function{Function: f, Entry: old.Addr, New: b.base + x.new.Addr, Optional: x.new.Weak}
 		for _, s := range old.Object.Symbols() {
 			rest, piece := strings.CutPrefix(s.Name, old.Name+".")
 			if !piece || s.Type != elf.STT_FUNC || s.File != old.File && old.Local {

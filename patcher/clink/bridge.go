@@ -26,9 +26,12 @@ import (
 // BridgeSize is the most bytes that a bridge takes.
 const BridgeSize = 1024
 
-// Span returns the bytes of address space that a module takes with its bridges.
+// Span returns the most bytes of address space that a module takes with its
+// bridges and gates.
 func Span(m *module.Module) uint64 {
-	return m.End() + uint64(len(m.Replaces())*BridgeSize+pageSize-1)&^(pageSize-1)
+	n := len(m.Replaces())
+	whole := func(size int) uint64 { return uint64(size+pageSize-1) &^ (pageSize - 1) }
+	return m.End() + whole(n*BridgeSize) + whole(gateRoom+n*gateSize) + pageSize
 }
 
 const pageSize = 4096
@@ -130,7 +133,7 @@ func (b *binder) signature(x *module.Symbol) signature {
 		if _, concrete := e.Val(dwarf.AttrAbstractOrigin).(dwarf.Offset); concrete {
 			return unknown
 		}
-		s := result(d, e)
+		s := result(d, declaration(d, e))
 		words, integers, floats, simple := 0, 0, 0, true
 		for e.Children {
 			c, err := r.Next()
@@ -159,6 +162,21 @@ func (b *binder) signature(x *module.Symbol) signature {
 		}
 		return s
 	}
+}
+
+// declaration returns where the definition of a C++ method is declared, which has
+// its type; e itself if nowhere else.
+func declaration(d *dwarf.Data, e *dwarf.Entry) *dwarf.Entry {
+	at, ok := e.Val(dwarf.AttrSpecification).(dwarf.Offset)
+	if !ok {
+		return e
+	}
+	r := d.Reader()
+	r.Seek(at)
+	if declared, err := r.Next(); err == nil && declared != nil {
+		return declared
+	}
+	return e
 }
 
 // result tells which registers a function returns nothing in.

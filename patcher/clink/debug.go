@@ -59,6 +59,9 @@ func lines(d *dwarf.Data) map[uint64]string {
 			}
 		case dwarf.TagSubprogram:
 			low, ok1 := e.Val(dwarf.AttrLowpc).(uint64)
+			if _, has := e.Val(dwarf.AttrDeclLine).(int64); !has {
+				e = declaration(d, e)
+			}
 			file, ok2 := e.Val(dwarf.AttrDeclFile).(int64)
 			line, ok3 := e.Val(dwarf.AttrDeclLine).(int64)
 			if ok1 && ok2 && ok3 && file >= 0 && int(file) < len(files) && files[file] != nil {

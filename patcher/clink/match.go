@@ -36,11 +36,14 @@ func (b *binder) matches() error {
 		return nil
 	}
 	for _, x := range b.m.Replaces() {
+		if slices.ContainsFunc(b.found, func(m match) bool { return m.new == x }) {
+			continue
+		}
 		old, err := b.replaced(x)
 		if err != nil {
 			return err
 		}
-		if old != nil {
+		if old != nil && !slices.ContainsFunc(b.found, func(m match) bool { return m.old.Addr == old.Addr }) {
 			b.found = append(b.found, match{new: x, old: old})
 		}
 	}
@@ -220,4 +223,49 @@ func refuse(code finding.Code, symbol, message, advice string) error {
 	r := finding.Refuse(code, message, advice)
 	r.Findings[0].Function = symbol
 	return r
+}
+
+// Matched is a function that a module replaces, and the code that it has.
+type Matched struct {
+	module.Function
+	Code []byte
+}
+
+// Match finds what a module would replace in a program that does not run. named
+// are functions given as name or file:name; what is not named is found by its
+// name.
+func Match(m *module.Module, set *loaded.Set, named []string) (found []Matched, findings []finding.Finding, err error) {
+	b := &binder{m: m, set: set}
+	for _, n := range named {
+		_, name := Split(n)
+		if err := b.named(module.Function{Symbol: n, New: name}); err != nil {
+			return nil, nil, err
+		}
+	}
+	chosen := len(b.found)
+	if err := b.matches(); err != nil && chosen == 0 {
+		return nil, nil, err
+	}
+	seen := map[string]bool{}
+	for i, x := range b.found {
+		if seen[x.new.Name] {
+			continue
+		}
+		seen[x.new.Name] = true
+		name := x.old.Name
+		if i < chosen {
+			name = x.record.Symbol
+		} else if x.old.File != "" && len(x.old.Object.Named(name)) > 1 {
+			name = x.old.File + ":" + name
+		}
+		code, err := x.old.Object.Code(x.old.Addr, x.old.Size)
+		if err != nil {
+			return nil, nil, err
+		}
+		found = append(found, Matched{module.Function{
+			Symbol: name, New: x.new.Name, Offset: x.old.Addr - x.old.Object.Bias, Size: x.old.Size, Source: b.source(x.new),
+		}, code})
+	}
+	b.inlined()
+	return found, b.image.Findings, nil
 }

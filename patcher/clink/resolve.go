@@ -88,10 +88,10 @@ func (b *binder) lookup(x *module.Symbol) (*loaded.Symbol, error) {
 // hint says more of a name that is not there.
 func (b *binder) hint(name string) string {
 	switch {
+	case name == "__tls_get_addr":
+		return ": compile the module with -ftls-model=initial-exec"
 	case b.set.Objects[0].Stripped():
 		return "; the program is stripped, so that only what it exports is known"
-	case name == "_GLOBAL_OFFSET_TABLE_":
-		return ""
 	}
 	for _, o := range b.set.Objects {
 		for _, s := range o.Symbols() {

@@ -40,16 +40,16 @@ func (r *Runtime) Objects() (*loaded.Set, error) {
 	return r.objects, err
 }
 
-// Prepare does what can be done before a halt to make it short.
-func (r *Runtime) Prepare() error {
+// Prepare reads the tables by which stacks are walked, so that it need not happen
+// under a halt.
+func (r *Runtime) Prepare() {
 	set, err := r.Objects()
 	if err != nil {
-		return err
+		return // the halt will say why
 	}
 	for _, o := range set.Objects {
 		o.Prepare()
 	}
-	return nil
 }
 
 // Started tells whether the program has come so far that its libraries are

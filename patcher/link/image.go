@@ -56,6 +56,9 @@ type Function struct {
 	New   uint64 // of the new code
 	// Pieces are what of the old code a C compiler put elsewhere.
 	Pieces []Range
+	// Optional tells that it is left out where its entry can't be redirected: a
+	// copy that a C++ compiler makes in every file.
+	Optional bool
 	// Bridge, if not 0, is where calls of the new code have to go.
 	Bridge uint64
 }

@@ -242,3 +242,38 @@ func (s *Set) Has(soname string) bool {
 		return !o.Program && (o.soname() == soname || filepath.Base(o.Path) == soname)
 	})
 }
+
+// Files reads the program at path without its process; with pid, also the
+// libraries that this has mapped. Addresses are those of the files.
+func Files(path string, pid int) (*Set, error) {
+	o := &opener{set: &Set{Started: true}}
+	program, err := o.open(path, 0, "")
+	if err != nil {
+		return nil, err
+	}
+	program.Program = true
+	if real, err := os.Readlink(path); err == nil {
+		program.Path = real
+	}
+	o.set.Objects, o.set.Static = []*Object{program}, program.Static()
+	if pid == 0 {
+		return o.set, nil
+	}
+	maps, err := process.ReadMaps(pid)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range maps {
+		if m.Inode == 0 || !strings.HasPrefix(m.Path, "/") || !strings.Contains(m.Perms, "x") || m.Path == program.Path {
+			continue
+		}
+		x, err := o.open(fmt.Sprintf("/proc/%d/root%s", pid, m.Path), 0, m.Path)
+		if err == nil {
+			o.set.Objects = append(o.set.Objects, x)
+		}
+	}
+	return o.set, nil
+}
+
+// Static tells whether an object has no dynamic linker.
+func (x *Object) Static() bool { return x.interpreter() == "" }

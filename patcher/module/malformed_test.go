@@ -224,12 +224,6 @@ func replaced(b []byte, old, new string) []byte {
 	return b
 }
 
-func TestASharedObjectWithoutManifestIsRefused(t *testing.T) {
-	data := replaced(encoded(t, sample()), "Darn\x00", "Born\x00")
-	_, err := Read(data)
-	refused(t, err, finding.UnsupportedBuild, `the file has no note "Darn"`)
-}
-
 func TestOpenReadsRegularFilesOnly(t *testing.T) {
 	dir := t.TempDir()
 	fifo := filepath.Join(dir, "fifo")

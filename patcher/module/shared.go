@@ -265,6 +265,9 @@ var runtimeSymbols = []string{
 	"_init", "_fini", "deregister_tm_clones", "register_tm_clones", "__do_global_dtors_aux", "frame_dummy", "_start", "main",
 }
 
+// standardNames begin the names of the C++ standard library's functions.
+var standardNames = []string{"_ZSt", "_ZNSt", "_ZNKSt", "_ZNS", "_ZNKS", "_ZN9__gnu_cxx", "_ZNK9__gnu_cxx", "_ZdlPv", "_Znw", "_Zna", "_Zda"}
+
 // Replaces returns the functions of a shared object that may stand for one of
 // the program's with their name.
 func (m *Module) Replaces() []*Symbol {
@@ -272,6 +275,10 @@ func (m *Module) Replaces() []*Symbol {
 	for i := range m.Symbols {
 		x := &m.Symbols[i]
 		if x.Undefined || x.Type != elf.STT_FUNC || x.Size == 0 || slices.Contains(runtimeSymbols, x.Name) || strings.HasPrefix(x.Name, "__x86.get_pc_thunk") {
+			continue
+		}
+		// Copies of the standard library's templates are the module's own.
+		if x.Weak && slices.ContainsFunc(standardNames, func(prefix string) bool { return strings.HasPrefix(x.Name, prefix) }) {
 			continue
 		}
 		// What the compiler split off belongs to the function it was split from.

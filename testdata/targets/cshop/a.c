@@ -4,3 +4,5 @@ static int named_state = 1;
 static NOINLINE int named(int n) { return n + named_state; }
 
 NOINLINE int named_a(int n) { return named(n) * 2; }
+
+void named_a_set(int n) { named_state = n; }

@@ -39,12 +39,12 @@ NOINLINE const char *greet(void) { return "hello"; }
 NOINLINE int visit(void) { return ++visits; }
 
 // Too short for a jump.
-__attribute__((noinline, naked)) int tiny(void) { __asm__("mov $7, %al; ret"); }
+__attribute__((noinline, naked)) int tiny(void) { __asm__("ret"); }
 
 // A loop whose head is in the first bytes.
 __attribute__((noinline, naked)) long loops(long n)
 {
-	__asm__("1: dec %rdi; jnz 1b; xor %eax, %eax; ret; nop; nop");
+	__asm__("xor %eax, %eax; 1: dec %rdi; jnz 1b; ret; nop; nop");
 }
 
 // Sleeps in the old code.
@@ -80,6 +80,12 @@ int main(int argc, char **argv)
 {
 	int threads = argc > 1 ? atoi(argv[1]) : 2;
 	greeter = greet;
+	if (argc > 9) { // the compiler must not know that they stay what they are
+		rate = hidden_factor = argc;
+		named_a_set(argc);
+		named_b_set(argc);
+		tiny();
+	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (int i = 0; i < threads; i++) {
 		pthread_t t;
@@ -91,8 +97,8 @@ int main(int argc, char **argv)
 		return 1;
 	printf("ready\n");
 	for (int n = 0;; n++) {
-		printf("%d total=%d greet=%s/%s hidden=%d named=%d/%d tiny=%d loops=%ld slow=%d answers=%ld wrong=%ld\n", n, total(4), greet(), greeter(),
-		       hidden_times(n), named_a(1), named_b(1), tiny() & 0xff, loops(2), slow(0), answers, wrong);
+		printf("%d total=%d greet=%s/%s hidden=%d named=%d/%d loops=%ld slow=%d answers=%ld wrong=%ld\n", n, total(4), greet(), greeter(),
+		       hidden_times(n), named_a(1), named_b(1), loops(2), slow(0), answers, wrong);
 		usleep(20000);
 	}
 }

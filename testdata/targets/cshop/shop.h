@@ -10,4 +10,6 @@ extern int hidden_factor;
 int hidden_times(int n);
 int named_a(int n);
 int named_b(int n);
+void named_a_set(int n);
+void named_b_set(int n);
 #pragma GCC visibility pop

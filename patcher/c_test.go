@@ -1,0 +1,320 @@
+package patcher_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/darn-dev/darn/patcher"
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/internal/targettest"
+)
+
+// cshop builds the C program that the tests patch.
+func cshop(t testing.TB, flags ...string) string {
+	t.Helper()
+	dir := filepath.Join(targettest.Root(t), "testdata", "targets", "cshop")
+	return targettest.Build(t, filepath.Join(dir, "shop.c"), append([]string{filepath.Join(dir, "a.c"), filepath.Join(dir, "b.c")}, flags...)...)
+}
+
+// cModule compiles a module. Compile before attaching: a tracer reaps the
+// compiler.
+func cModule(t testing.TB, source string, flags ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "fix.c")
+	if err := os.WriteFile(path, []byte(source), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := strings.TrimSuffix(path, ".c") + ".so"
+	args := append([]string{"-shared", "-fPIC", "-g", "-O2", path, "-o", out}, flags...)
+	if output, err := exec.Command("gcc", args...).CombinedOutput(); err != nil {
+		t.Fatalf("gcc %v: %v\n%s", args, err, output)
+	}
+	return out
+}
+
+// prints waits until the newest whole line of the program contains want.
+func prints(t testing.TB, target *targettest.Target, want string) {
+	t.Helper()
+	targettest.Eventually(t, fmt.Sprintf("a line with %q, not\n%s", want, lastLine(target)), func() bool {
+		target.MustLive()
+		return strings.Contains(lastLine(target), want)
+	})
+}
+
+func lastLine(target *targettest.Target) string {
+	lines := strings.Split(target.Output(), "\n")
+	if len(lines) < 2 {
+		return ""
+	}
+	return lines[len(lines)-2]
+}
+
+// everyBinding uses all that a module can be bound to: variables that are global
+// (in the program and in a library), static, hidden, and thread-local, functions
+// that are static, versioned and indirect, and what it has itself.
+const everyBinding = `
+#include <stdio.h>
+#include <string.h>
+extern int rate, sold, hidden_factor;
+extern __thread int visits;
+int price(int), discount(int), hidden_times(int), total(int);
+static int calls;
+int added = 5, *where = &added;
+int (*table[])(int) = {price, discount, hidden_times, total};
+int total(int n)
+{
+	char text[64];
+	snprintf(text, sizeof text, "%d %s", n, strrchr("a/b", '/'));
+	calls++;
+	sold++;
+	if (n == 0)
+		return 0;
+	return 1000 + strlen(text) + *where * 10 + table[1](table[0](1)) + rate + hidden_times(1) - hidden_factor + table[3](0) + !stdout;
+}
+int visit(void) { return visits += 2; }
+`
+
+// TestCPrograms patches programs that were compiled in every way that is
+// supported, while threads call what is patched.
+func TestCPrograms(t *testing.T) {
+	for _, test := range []struct{ name, flags, module string }{
+		{"without optimisation", "-O0", ""},
+		{"position independent", "-O2 -fPIE -pie", ""},
+		{"at a fixed address", "-O2 -no-pie", ""},
+		{"O3", "-O3", ""},
+		{"control flow protection", "-O2 -fcf-protection", "-fcf-protection"},
+		{"static", "-O2 -static", "-ftls-model=initial-exec"},
+		{"static and position independent", "-O2 -static-pie", "-ftls-model=initial-exec"},
+		{"initial exec", "-O2", "-ftls-model=initial-exec"},
+		{"link-time optimisation", "-O1 -flto", ""},
+		{"clang's way to inline nothing", "-O2 -fno-ipa-ra -fomit-frame-pointer", "-O0"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			exe := cshop(t, strings.Fields(test.flags)...)
+			m := cModule(t, everyBinding, strings.Fields(test.module)...)
+			target := targettest.Start(t, targettest.Command{Path: exe})
+			prints(t, target, " total=20 ")
+			e, detach := attach(t, target)
+			in, err := e.Inspect(t.Context(), m)
+			if err != nil || !in.OK || len(in.Module.Functions) != 2 {
+				t.Fatalf("inspect: %v, %+v", err, in)
+			}
+			p := load(t, e, m)
+			prints(t, target, " total=20 ")
+			activate(t, e, p)
+			prints(t, target, " total=1069 ")
+			deactivate(t, e, p)
+			prints(t, target, " total=20 ")
+			if r := activate(t, e, p); r.Halts != 0 {
+				t.Errorf("the second activation made %d halts", r.Halts)
+			}
+			prints(t, target, " total=1069 ")
+			deactivate(t, e, p)
+			targettest.Eventually(t, "an unload", func() bool {
+				_, err = e.Unload(t.Context(), p.ID)
+				return err == nil
+			})
+			prints(t, target, " total=20 ")
+			prints(t, target, " wrong=0")
+			detach()
+			target.MustLive()
+		})
+	}
+}
+
+// Callers keep values in registers that the old code of greet leaves alone; the
+// new code uses all that the ABI lets it use.
+func TestCallersKeepTheirRegisters(t *testing.T) {
+	exe := cshop(t, "-O2")
+	m := cModule(t, `
+__attribute__((noinline)) const char *greet(void)
+{
+	__asm__ volatile("xor %%ecx,%%ecx; xor %%edx,%%edx; xor %%esi,%%esi; xor %%edi,%%edi; xor %%r8d,%%r8d; xor %%r9d,%%r9d; xor %%r10d,%%r10d; xor %%r11d,%%r11d;"
+	                 "pxor %%xmm0,%%xmm0; pxor %%xmm7,%%xmm7; pxor %%xmm15,%%xmm15" ::: "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "xmm0", "xmm7", "xmm15");
+	return "good day";
+}`)
+	target := targettest.Start(t, targettest.Command{Path: exe})
+	prints(t, target, "greet=hello/hello")
+	e, detach := attach(t, target)
+	p := load(t, e, m)
+	activate(t, e, p)
+	prints(t, target, " total=20 greet=good day/good day ")
+	prints(t, target, " wrong=0")
+	deactivate(t, e, p)
+	prints(t, target, "greet=hello/hello")
+	detach()
+}
+
+// One name that several files have is taken from the file of that name.
+func TestStaticFunctionsOfOneNameAreToldApartByTheirFile(t *testing.T) {
+	exe := cshop(t, "-O2")
+	source := "static __attribute__((used, noinline)) int named(int n) { return n + 40; }\nint unused(void) { return named(1); }\n"
+	path := filepath.Join(t.TempDir(), "b.c")
+	if err := os.WriteFile(path, []byte(source), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m := path + ".so"
+	if out, err := exec.Command("gcc", "-shared", "-fPIC", "-O2", path, "-o", m).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	target := targettest.Start(t, targettest.Command{Path: exe})
+	prints(t, target, " named=4/303 ")
+	e, detach := attach(t, target)
+	p := load(t, e, m)
+	activate(t, e, p)
+	prints(t, target, " named=4/123 ")
+	detach()
+}
+
+// What a stack is walked for: who sleeps in the old code is counted, and holds
+// an activation up that wants nobody there; who sleeps in the new code holds it.
+func TestThreadsInCCodeAreFound(t *testing.T) {
+	exe := cshop(t, "-O2")
+	m := cModule(t, "#include <unistd.h>\nint slow(int ms) { usleep(ms * 1000); return 2; }\n")
+	target := targettest.Start(t, targettest.Command{Path: exe, Args: []string{"1", "sleeper"}})
+	prints(t, target, " slow=1 ")
+	e, detach := attach(t, target)
+	p := load(t, e, m)
+	sawOld := false
+	targettest.Eventually(t, "a frame in the old code", func() bool {
+		q, _, err := e.Activate(t.Context(), p.ID, patcher.ActivateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sawOld = q.Functions[0].FramesInOldCode == 1; !sawOld {
+			deactivate(t, e, p)
+			time.Sleep(50 * time.Millisecond)
+			unload(t, e, p)
+			p = load(t, e, m)
+		}
+		return sawOld
+	})
+	prints(t, target, " slow=2 ")
+	targettest.Eventually(t, "no frame in the old code", func() bool {
+		l, err := e.List(t.Context())
+		return err == nil && l.Patches[0].Functions[0].FramesInOldCode == 0
+	})
+	deactivate(t, e, p)
+	_, err := e.Unload(t.Context(), p.ID)
+	if err != nil && (finding.CodeOf(err) != finding.InUse || !strings.Contains(err.Error(), "thread ")) {
+		t.Errorf("unload says %v", err)
+	}
+	if err != nil {
+		targettest.Eventually(t, "an unload", func() bool {
+			_, err = e.Unload(t.Context(), p.ID)
+			return err == nil
+		})
+	}
+	p = load(t, e, m)
+	// Only for an instant now and then nobody sleeps there.
+	_, _, err = e.Activate(t.Context(), p.ID, patcher.ActivateOptions{Consistency: patcher.Quiescent, Timeout: time.Millisecond})
+	if err != nil && (finding.CodeOf(err) != finding.QuiescenceTimeout || !strings.Contains(err.Error(), "will return to slow")) {
+		t.Errorf("a quiescent activation says %v", err)
+	}
+	detach()
+}
+
+// TestCRefusals shows what a module for a C program is refused for, and that the
+// process is not changed by it.
+func TestCRefusals(t *testing.T) {
+	exe := cshop(t, "-O2")
+	stripped := filepath.Join(t.TempDir(), "stripped")
+	if out, err := exec.Command("objcopy", "--strip-all", exe, stripped).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	lib := cModule(t, "int other(void) { return 1; }")
+	const total = "int total(int n) { return n; }\n"
+	tests := []struct {
+		name, exe, source, flags string
+		code                     finding.Code
+		words                    string
+	}{
+		{"a missing function", exe, total + "int gone(int); int visit(void) { return gone(1); }", "", finding.SymbolUnresolved, "gone: neither the program nor its libraries have it"},
+		{"no function of the program's", exe, "int nothing(void) { return 1; }", "", finding.SymbolUnresolved, "none of the module's functions has the name"},
+		{"a name that is there twice", exe, "int named(int n) { return n; }", "", finding.SymbolAmbiguous, "several static functions or variables of this name: a.c at"},
+		{"a variable that is there twice", exe, "extern int named_state; int total(int n) { return named_state; }", "", finding.SymbolAmbiguous, "named_state"},
+		{"a variable of another size", exe, "long rate[4]; int total(int n) { return rate[n]; }", "", finding.GlobalChanged, "the variable has 32 bytes in the module, and 4 in the program"},
+		{"a variable declared with another type", exe, "extern long rate; int total(int n) { return rate; }", "", finding.GlobalChanged, "the module declares the variable as long int of 8 bytes, and in the program it has 4"},
+		{"a variable that is called", exe, "int rate(void); int total(int n) { return rate(); }", "", finding.SymbolUnresolved, "the module calls it, and in the program it is a variable"},
+		{"a thread-local variable that is none", exe, "extern __thread int rate; int total(int n) { return rate; }", "", finding.SymbolUnresolved, "takes it for a thread-local variable"},
+		{"thread-local variables of its own", exe, "__thread int mine; int total(int n) { return mine++; }", "", finding.UnsupportedBuild, "thread-local variables of its own"},
+		{"a constructor", exe, total + "int x; __attribute__((constructor)) void begin(void) { x = 1; }", "", finding.InitChanged, "begin: the module has a constructor"},
+		{"an executable stack", exe, total, "-z execstack", finding.UnsupportedBuild, "the module wants an executable stack"},
+		{"writable code", exe, total, "-nostdlib -Wl,-N", finding.UnsupportedBuild, "writable and executable"},
+		{"text relocations", exe, "extern int rate; int total(int n) { return rate; } __asm__(\".text\\n.quad rate\\n\");", "-Wl,-z,notext", finding.UnsupportedBuild, "text relocations"},
+		{"a program", exe, total + "int main(void) { return 0; }", "-no-shared -pie", finding.UnsupportedBuild, "the file is a program"},
+		{"an indirect function of its own", exe, total + "int f(void) { return 1; } static void *choose(void) { return f; } int g(void) __attribute__((ifunc(\"choose\")));", "", finding.UnsupportedBuild, "the indirect function \"g\""},
+		{"a library that is not loaded", exe, total + "int other(void); int visit(void) { return other(); }", lib + " -Wl,-soname,x.so", finding.SymbolUnresolved, "which the program has not loaded"},
+		{"another version of the C library", exe, total + "int printf(const char *, ...); int visit(void) { return printf(\"\"); }",
+			"-fno-builtin -nostdlib " + otherLibrary(t), finding.SymbolUnresolved, "printf: the module needs its version GLIBC_2.99, and libc.so.6 has GLIBC_2.2.5"},
+		{"an entry that is too short", exe, "int tiny(void) { return 8; }", "", finding.EntryTooShort, "tiny: the function at"},
+		{"a branch into the entry", exe, "long loops(long n) { return 1; }", "", finding.EntryBranchTarget, ""},
+		{"a stripped program", stripped, total, "", finding.SymbolUnresolved, "of a stripped program only exported functions are known"},
+		{"the dynamic linker", exe, "void *__tls_get_addr(void *x) { return x; }", "", finding.UnsupportedTarget, "can't be replaced"},
+	}
+	modules := make([]string, len(tests))
+	for i, test := range tests {
+		flags := strings.Fields(test.flags)
+		for j := range flags {
+			if flags[j] == "-no-shared" {
+				flags[j] = "-fno-lto"
+			}
+		}
+		modules[i] = cModuleOr(t, test.source, flags...)
+	}
+	for i, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if modules[i] == "" {
+				t.Skip("the tool chain does not make it")
+			}
+			target := targettest.Start(t, targettest.Command{Path: test.exe, Args: []string{"0"}})
+			prints(t, target, " total=20 ")
+			e, detach := attach(t, target)
+			defer detach()
+			before := snapshot(t, target.Pid())
+			_, _, err := e.Load(t.Context(), modules[i])
+			if finding.CodeOf(err) != test.code || !strings.Contains(err.Error(), test.words) || finding.As(err).Findings[0].Advice == "" {
+				t.Errorf("load says %v", err)
+			}
+			if d := before.diff(snapshot(t, target.Pid())); d != "" {
+				t.Errorf("the process is not as it was:\n%s", d)
+			}
+		})
+	}
+}
+
+// otherLibrary makes a C library of another version to link with.
+func otherLibrary(t testing.TB) string {
+	t.Helper()
+	script := filepath.Join(t.TempDir(), "versions")
+	if err := os.WriteFile(script, []byte("GLIBC_2.99 { global: printf; };\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return cModule(t, "int printf(const char *f, ...) { return 0; }", "-w", "-fno-builtin", "-nostdlib", "-Wl,-soname,libc.so.6", "-Wl,--version-script="+script)
+}
+
+// cModuleOr is cModule, but returns "" if the compiler or linker refuses.
+func cModuleOr(t testing.TB, source string, flags ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "fix.c")
+	if err := os.WriteFile(path, []byte(source), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := strings.TrimSuffix(path, ".c") + ".so"
+	args := append([]string{"-shared", "-fPIC", "-g", "-O2", path, "-o", out}, flags...)
+	for i, f := range flags {
+		if f == "-pie" {
+			args[0], args[len(args)-len(flags)+i] = "-pie", "-g"
+		}
+	}
+	if output, err := exec.Command("gcc", args...).CombinedOutput(); err != nil {
+		t.Logf("gcc %v: %v\n%s", args, err, output)
+		return ""
+	}
+	return out
+}
