@@ -160,6 +160,11 @@ func (s *switching) carryOut(ctx context.Context) error {
 	if s.isOneStore() {
 		return s.store()
 	}
+	if len(s.entries) > 0 {
+		if err := s.e.notForked(s.op, s.id); err != nil {
+			return err
+		}
+	}
 	if err := s.stubs(s.patch()); err != nil {
 		return s.rollback(err)
 	}

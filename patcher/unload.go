@@ -42,6 +42,9 @@ func (e *Engine) Unload(ctx context.Context, id string) (*Receipt, error) {
 	if err := e.notRequired(p); err != nil {
 		return nil, err
 	}
+	if err := e.notForked(OpUnload, id); err != nil {
+		return nil, err
+	}
 	// Garbage that points into the module would hold it for ever in an idle
 	// program; a stopped one can't collect any.
 	if err := e.lang.ForceGC(ctx, e.p); err != nil {

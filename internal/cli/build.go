@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/ianlancetaylor/demangle"
 	"github.com/spf13/cobra"
 
 	"github.com/darn-dev/darn/patcher"
@@ -147,7 +148,7 @@ func (a *app) printCBuild(r *cbuild.Result) error {
 	a.printFindings(r.Findings)
 	fmt.Fprintf(a.stdout, "%s: replaces %s:\n", r.Path, count(len(r.Functions), "function", "functions"))
 	for _, f := range r.Functions {
-		fmt.Fprintf(a.stdout, "  %s  %s\n", f.Symbol, f.Source)
+		fmt.Fprintf(a.stdout, "  %s  %s\n", demangle.Filter(f.Symbol), f.Source)
 	}
 	return nil
 }

@@ -30,6 +30,7 @@ type app struct {
 	demo           fs.FS // the source of the demo server and of its fix
 	json           bool  // print JSON
 	symbols        string
+	children       bool // also the process's children
 
 	attached *patcher.Receipt // of the attach of a headless command
 }

@@ -10,6 +10,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/ianlancetaylor/demangle"
+
 	"github.com/darn-dev/darn/patcher"
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/module"
@@ -68,7 +70,7 @@ func (a *app) printPatch(p *patcher.Patch) {
 func (a *app) printFunctions(functions []patcher.Function) {
 	table := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	for _, f := range functions {
-		line := "  " + f.Name
+		line := "  " + demangle.Filter(f.Name)
 		if f.Address != 0 {
 			line += fmt.Sprintf("\t%#x", f.Address)
 		}

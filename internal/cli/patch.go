@@ -36,9 +36,10 @@ func (a *app) headless(pid int, work func(*patcher.Engine) error) (err error) {
 	return work(engine)
 }
 
-// pidFlag gives cmd the required flag --pid, and --symbols.
+// pidFlag gives cmd the required flag --pid, --symbols and --children.
 func (a *app) pidFlag(cmd *cobra.Command, pid *int) {
 	a.symbolsFlag(cmd)
+	cmd.Flags().BoolVar(&a.children, "children", false, "also for the processes that it has forked and that run the same program")
 	cmd.Flags().IntVarP(pid, "pid", "p", 0, "`id` of the process")
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		if *pid <= 0 {
@@ -88,7 +89,7 @@ register it with the Go runtime, and detach. No function is replaced before
 			if err != nil {
 				return err
 			}
-			return a.headless(pid, func(e *patcher.Engine) error {
+			return a.eachProcess(pid, func(e *patcher.Engine) error {
 				patch, receipt, err := e.Load(cmd.Context(), path)
 				if err != nil {
 					return err
@@ -172,7 +173,7 @@ func (a *app) switchCommand(name, short, long string,
 		Args:  args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			return a.headless(pid, func(e *patcher.Engine) error {
+			return a.eachProcess(pid, func(e *patcher.Engine) error {
 				id, err := patchID(ctx, e, patcher.Operation(name), args[0])
 				if err != nil {
 					return err
@@ -232,7 +233,7 @@ counts the stack frames that are still in the code that it replaces, as calls
 that were under way finish there.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.headless(pid, func(e *patcher.Engine) error {
+			return a.eachProcess(pid, func(e *patcher.Engine) error {
 				listing, err := e.List(cmd.Context())
 				if err != nil {
 					return err

@@ -60,9 +60,8 @@ func open(pid int, maps []process.Mapping) (*Arena, error) {
 // locate finds the switch page by its name and sharing, and the descriptor that
 // is the same file.
 func locate(pid int, maps []process.Mapping) (*Arena, error) {
-	const file = "/memfd:" + name
 	for _, m := range maps {
-		if m.Perms != "r--s" || m.Offset != switchesAt || m.Path != file && m.Path != file+" (deleted)" {
+		if !isSwitches(m) {
 			continue
 		}
 		a := &Arena{pid: pid, base: m.Start - switchesAt, id: fileID{m.Device, m.Inode}, file: -1}

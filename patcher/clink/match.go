@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ianlancetaylor/demangle"
+
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/link"
 	"github.com/darn-dev/darn/patcher/loaded"
@@ -80,7 +82,7 @@ func (b *binder) named(f module.Function) error {
 	}
 	var found []*loaded.Symbol
 	for _, o := range b.set.Objects {
-		for _, s := range o.Named(name) {
+		for _, s := range namedOrDemangled(o, name) {
 			if isFunction(s) && (file == "" || filepath.Base(s.File) == file) {
 				found = append(found, s)
 			}
@@ -99,6 +101,25 @@ func (b *binder) named(f module.Function) error {
 	return nil
 }
 
+// isDemangled tells whether a name is one of C++ as people write it.
+func isDemangled(name string) bool {
+	return strings.Contains(name, "::") || strings.Contains(name, "(")
+}
+
+// namedOrDemangled returns an object's symbols with a name, mangled or not.
+func namedOrDemangled(o *loaded.Object, name string) []*loaded.Symbol {
+	found := o.Named(name)
+	if len(found) > 0 || !isDemangled(name) {
+		return found
+	}
+	for i := range o.Symbols() {
+		if s := &o.Symbols()[i]; strings.HasPrefix(s.Name, "_Z") && demangle.Filter(s.Name) == name {
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
 // Split splits file:function; file is "" if there is none. C++ has "::" in names.
 func Split(symbol string) (file, name string) {
 	i := strings.IndexByte(symbol, ':')
@@ -112,7 +133,7 @@ func Split(symbol string) (file, name string) {
 func (b *binder) own(name string) *module.Symbol {
 	var found *module.Symbol
 	for _, x := range b.m.Replaces() {
-		if x.Name != name {
+		if x.Name != name && (!isDemangled(name) || demangle.Filter(x.Name) != name) {
 			continue
 		}
 		if found != nil {

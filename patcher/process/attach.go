@@ -50,11 +50,10 @@ func Attach(pid int) (*Process, error) {
 // debugInfoDirectories is where Delve looks for the debug information of a
 // stripped program.
 func debugInfoDirectories() []string {
-	const installed = "/usr/lib/debug" // by distributions, of programs and libraries
 	if dir := exe.CompanionDir(); dir != "" {
-		return []string{dir, installed}
+		return []string{dir}
 	}
-	return []string{installed}
+	return nil
 }
 
 // AttachHalt is the halt that Attach was, of which the most goes into reading

@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/darn-dev/darn/patcher"
+)
+
+// family returns a process and, if children are wanted, those that it has forked
+// and that run the same program, at any distance, in the order of their ids.
+// Those that were forked with a patch and share its switches come last.
+func family(pid int, children bool) ([]int, error) {
+	if !children {
+		return []int{pid}, nil
+	}
+	program, err := os.Readlink(procFile(pid, "exe"))
+	if err != nil {
+		return []int{pid}, nil // attaching says why
+	}
+	parents := map[int]int{}
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, dir := range dirs {
+		id, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil {
+			continue
+		}
+		pids = append(pids, id)
+		parents[id] = parentOf(id)
+	}
+	slices.Sort(pids)
+	found := []int{pid}
+	for _, id := range pids {
+		for p, n := parents[id], 0; p != 0 && n < len(pids); p, n = parents[p], n+1 {
+			if exe, _ := os.Readlink(procFile(id, "exe")); p == pid && exe == program {
+				found = append(found, id)
+				break
+			}
+		}
+	}
+	return found, nil
+}
+
+func procFile(pid int, name string) string { return fmt.Sprintf("/proc/%d/%s", pid, name) }
+
+// parentOf returns the process's parent, 0 if there is none.
+func parentOf(pid int) int {
+	stat, err := os.ReadFile(procFile(pid, "stat"))
+	if err != nil {
+		return 0
+	}
+	_, rest, ok := strings.Cut(string(stat), ") ")
+	if fields := strings.Fields(rest); ok && len(fields) > 1 {
+		parent, _ := strconv.Atoi(fields[1])
+		return parent
+	}
+	return 0
+}
+
+// eachProcess runs work on the process and, with --children, on each of its
+// children. A child that shares the patches of one before it follows that, and is
+// passed over. All are tried; the first error is returned.
+func (a *app) eachProcess(pid int, work func(*patcher.Engine) error) error {
+	pids, err := family(pid, a.children)
+	if err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	var first error
+	for i, p := range pids {
+		if arena := patcher.SharedMemory(p); arena != "" {
+			if seen[arena] {
+				continue
+			}
+			seen[arena] = true
+		}
+		if len(pids) > 1 && !a.json {
+			fmt.Fprintf(a.stdout, "process %d:\n", p)
+		}
+		err := a.headless(p, work)
+		if arena := patcher.SharedMemory(p); arena != "" {
+			seen[arena] = true
+		}
+		if err != nil && i > 0 {
+			err = fmt.Errorf("process %d: %w", p, err)
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
+}

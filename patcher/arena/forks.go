@@ -1,0 +1,51 @@
+package arena
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/darn-dev/darn/patcher/process"
+)
+
+// Identity tells the arena in a process from those in others; it is "" if there
+// is none. A forked child has the same one as its parent. The process need not be
+// traced and is not touched.
+func Identity(pid int) string {
+	maps, err := process.ReadMaps(pid)
+	if err != nil {
+		return ""
+	}
+	for _, m := range maps {
+		if isSwitches(m) {
+			return fmt.Sprint(m.Device, ":", m.Inode)
+		}
+	}
+	return ""
+}
+
+// Forks returns the other processes that were forked from the arena's and have
+// it too: what is mapped there they see as it was at the fork, except for the
+// switches, which they share.
+func (a *Arena) Forks() []int {
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return nil
+	}
+	own := Identity(a.pid)
+	var pids []int
+	for _, dir := range dirs {
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err == nil && own != "" && pid != a.pid && pid != os.Getpid() && Identity(pid) == own {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// isSwitches tells whether a mapping is an arena's page of switches.
+func isSwitches(m process.Mapping) bool {
+	const file = "/memfd:" + name
+	return m.Perms == "r--s" && m.Offset == switchesAt && (m.Path == file || m.Path == file+" (deleted)")
+}
