@@ -49,7 +49,7 @@ fuzz: ## Fuzz everything that parses, FUZZTIME (20s) each
 	done
 
 soak: ## Torture a program with patches for SOAKTIME (4h), and a session with races
-	$(GO) test -v -count=1 -timeout 0 -run '^TestTorture$$' ./patcher -torture $(SOAKTIME)
+	$(GO) test -v -count=1 -timeout 0 -run '^TestC?Torture$$' ./patcher -torture $(SOAKTIME)
 	$(GO) test -v -count=1 -timeout 0 -run '^TestRaces$$|^TestRestarts|^TestBreakpointsAtEntries' ./adapter -races 1000
 
 clean: ## Remove what was built

@@ -318,3 +318,86 @@ func cModuleOr(t testing.TB, source string, flags ...string) string {
 	}
 	return out
 }
+
+// TestCPlusPlus patches methods, virtual functions and templates; exceptions are
+// thrown through and from the new code, by two threads from the first call on.
+func TestCPlusPlus(t *testing.T) {
+	dir := filepath.Join(targettest.Root(t), "testdata", "targets", "cshop")
+	exe, m := filepath.Join(t.TempDir(), "cart"), filepath.Join(t.TempDir(), "fix.so")
+	source := filepath.Join(t.TempDir(), "fix.cc")
+	if err := os.WriteFile(source, []byte(`
+#include <string>
+#include "cart.h"
+namespace shop {
+int Square::area() const { return side * 10; }
+int Cart::total(int n) const { return n * rate + 1000; }
+static NOINLINE int inner(int n) { if (n > 1) throw Refused("new"); return n; }
+int check(int n)
+{
+	std::string s("abc");
+	try {
+		if (n == 200)
+			throw 5;
+	} catch (int) {
+		return inner(n + s.size());
+	}
+	return inner(n);
+}
+int passes(int (*f)(int), int n) { std::string held("held2"); return f(n) + (int)held.size(); }
+template <typename T> T twice(T x) { return x * 2 + 1; }
+template int twice<int>(int);
+}
+`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"-g", "-O2", "-pthread", "-o", exe, filepath.Join(dir, "cart.cc")},
+		{"-g", "-O2", "-shared", "-fPIC", "-I", dir, "-o", m, source},
+	} {
+		if out, err := exec.Command("g++", args...).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	target := targettest.Start(t, targettest.Command{Path: exe})
+	prints(t, target, " total=6 area=16 twice=42 caught=old")
+	e, detach := attach(t, target)
+	p := load(t, e, m)
+	for range 3 {
+		activate(t, e, p)
+		prints(t, target, " total=1006 area=40 twice=43 caught=new")
+		deactivate(t, e, p)
+		prints(t, target, " total=6 area=16 twice=42 caught=old")
+	}
+	// The unwinder knows the module now, and can't be made to forget it.
+	if _, err := e.Unload(t.Context(), p.ID); finding.CodeOf(err) != finding.InUse {
+		t.Errorf("unload says %v", err)
+	}
+	prints(t, target, " total=6 area=16 twice=42 caught=old")
+	detach()
+	target.MustLive()
+}
+
+// TestCTorture switches a patch on and off as fast as can be while threads call
+// it; a long -torture makes it long.
+func TestCTorture(t *testing.T) {
+	toggles := 8000
+	if *tortureTime > time.Minute {
+		toggles = 1000000
+	}
+	exe := cshop(t, "-O2")
+	m := cModule(t, everyBinding)
+	target := targettest.Start(t, targettest.Command{Path: exe, Args: []string{"4"}})
+	prints(t, target, " total=20 ")
+	e, detach := attach(t, target)
+	p := load(t, e, m)
+	start := time.Now()
+	for range toggles / 2 {
+		activate(t, e, p)
+		deactivate(t, e, p)
+	}
+	t.Logf("%d toggles in %v", toggles, time.Since(start).Round(time.Millisecond))
+	prints(t, target, " total=20 ")
+	prints(t, target, " wrong=0")
+	detach()
+	target.MustLive()
+}

@@ -23,6 +23,8 @@ type cTarget struct {
 	p   *process.Process
 	exe *exe.Executable
 	e   *Engine
+	// text is where the program's code begins.
+	text uint64
 }
 
 // openC looks at what a target has loaded. It takes no halt.
@@ -31,7 +33,11 @@ func openC(e *Engine) (language, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &cTarget{Runtime: r, p: e.p, exe: e.exe, e: e}, nil
+	set, err := r.Objects()
+	if err != nil {
+		return nil, err
+	}
+	return &cTarget{Runtime: r, p: e.p, exe: e.exe, e: e, text: set.Objects[0].Text[0].Start}, nil
 }
 
 // Positions and References walk stacks through the modules too.
@@ -135,10 +141,4 @@ func (c *cTarget) describe() TargetInfo {
 	return TargetInfo{PID: c.p.Pid(), Language: "c", BuildID: c.exe.GNUBuildID}
 }
 
-func (c *cTarget) anyAddress() uint64 {
-	set, err := c.Objects()
-	if err != nil {
-		return 0
-	}
-	return set.Objects[0].Text[0].Start
-}
+func (c *cTarget) anyAddress() uint64 { return c.text }

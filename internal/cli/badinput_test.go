@@ -267,7 +267,7 @@ func TestUnsupportedBuildIsNamedAtOnce(t *testing.T) {
 	s.mustAnswer(oldBill)
 }
 
-func TestTargetThatIsNoGoProgram(t *testing.T) {
+func TestModuleOfGoForAnotherProgram(t *testing.T) {
 	module := buildTeahouse(t).patch(t)
 	cat := exec.Command("cat")
 	if _, err := cat.StdinPipe(); err != nil {
@@ -282,5 +282,5 @@ func TestTargetThatIsNoGoProgram(t *testing.T) {
 		}
 		_ = cat.Wait()
 	})
-	darn(t, "load", fmt.Sprint("--pid=", cat.Process.Pid), module).mustRefuse(t, finding.UnsupportedTarget, "not a Go program")
+	darn(t, "load", fmt.Sprint("--pid=", cat.Process.Pid), module).mustRefuse(t, finding.UnsupportedBuild, "is a module for go programs")
 }

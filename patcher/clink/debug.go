@@ -85,6 +85,7 @@ func (b *binder) inlined() {
 		return
 	}
 	abstract := map[dwarf.Offset]string{} // of those that may be inlined
+	names := map[dwarf.Offset]string{}    // of all functions
 	callers := map[string][]string{}
 	var function string
 	copies := []struct {
@@ -106,9 +107,9 @@ func (b *binder) inlined() {
 			if replaced[name] {
 				abstract[e.Offset] = name
 			}
-			function = name
+			function, names[e.Offset] = name, name
 			if origin, ok := e.Val(dwarf.AttrAbstractOrigin).(dwarf.Offset); ok && name == "" {
-				function = abstract[origin]
+				function = names[origin]
 			}
 		case dwarf.TagInlinedSubroutine:
 			if origin, ok := e.Val(dwarf.AttrAbstractOrigin).(dwarf.Offset); ok {

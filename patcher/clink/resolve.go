@@ -70,8 +70,10 @@ func (b *binder) lookup(x *module.Symbol) (*loaded.Symbol, error) {
 	if s != nil || err != nil {
 		return s, err
 	}
-	if s, err = b.private(x); s != nil || err != nil {
-		return s, err
+	if other == nil {
+		if s, err = b.private(x); s != nil || err != nil {
+			return s, err
+		}
 	}
 	switch {
 	case x.Weak:

@@ -1,0 +1,186 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/darn-dev/darn/patcher/finding"
+)
+
+// cProgram is a running program whose lines are kept.
+type cProgram struct {
+	cmd   *exec.Cmd
+	mu    sync.Mutex
+	lines []string
+}
+
+func startC(t *testing.T, path string, args ...string) *cProgram {
+	t.Helper()
+	p := &cProgram{cmd: exec.Command(path, args...)}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for s := bufio.NewScanner(out); s.Scan(); {
+			p.mu.Lock()
+			p.lines = append(p.lines, s.Text())
+			p.mu.Unlock()
+		}
+	}()
+	t.Cleanup(func() {
+		if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL); err != nil {
+			t.Error("the target has ended:", err)
+		}
+		_ = p.cmd.Wait()
+	})
+	return p
+}
+
+func (p *cProgram) flag() string { return fmt.Sprint("--pid=", p.cmd.Process.Pid) }
+
+// says waits until each of the lines is among those that come from now on.
+func (p *cProgram) says(t *testing.T, want ...string) {
+	t.Helper()
+	p.mu.Lock()
+	p.lines = nil
+	p.mu.Unlock()
+	eventually(t, fmt.Sprintf("the program says %q", want), func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for _, w := range want {
+			if !slices.Contains(p.lines, w) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// writeC writes a source file and returns its path.
+func writeC(t *testing.T, name, source string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(source), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// gcc compiles and returns the path of the result.
+func gcc(t *testing.T, args ...string) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "out")
+	if output, err := exec.Command("gcc", append([]string{"-g", "-O2", "-o", out}, args...)...).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	return out
+}
+
+// TestChildren goes through the commands with a master and its workers: those
+// that there are when the patch is loaded, and one that is forked later.
+func TestChildren(t *testing.T) {
+	exe := gcc(t, "../../testdata/targets/prefork.c")
+	module := filepath.Join(t.TempDir(), "fix.so")
+	built := darn(t, "build", "--target", exe, "-o", module, writeC(t, "fix.c", "int answer(int n) { return n + ADD; }\n"), "--", "-DADD=100").ok(t)
+	if !strings.Contains(built.stdout, "replaces 1 function:\n  answer  ") {
+		t.Errorf("build says %q", built.stdout)
+	}
+	p := startC(t, exe)
+	p.says(t, "worker 0 says 42", "worker 1 says 42", "master says 42")
+	darn(t, "inspect", p.flag(), module).ok(t)
+	darn(t, "load", "--children", p.flag(), module).ok(t)
+	darn(t, "activate", "--children", p.flag(), module).ok(t)
+	p.says(t, "worker 0 says 141", "worker 1 says 141", "master says 141")
+	if err := p.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	p.says(t, "worker 2 says 141")
+	listed := darn(t, "list", "--children", p.flag()).ok(t)
+	if n := strings.Count(listed.stdout, "is active"); n != 3 {
+		t.Errorf("%d processes list it as active:\n%s", n, listed.stdout)
+	}
+	darn(t, "deactivate", "--children", p.flag(), module).ok(t)
+	p.says(t, "worker 0 says 42", "worker 1 says 42", "worker 2 says 42", "master says 42")
+	darn(t, "unload", p.flag(), module).mustRefuse(t, finding.InUse, "was forked from this one and has its patches")
+	p.says(t, "worker 0 says 42", "worker 2 says 42", "master says 42")
+}
+
+// A function of the C library, in a program that was not made for this.
+func TestAFunctionOfTheCLibrary(t *testing.T) {
+	python, err := exec.LookPath("/usr/bin/python3")
+	if err != nil {
+		t.Skip("no /usr/bin/python3")
+	}
+	module := gcc(t, "-shared", "-fPIC", writeC(t, "fix.c", `
+unsigned long wcsftime(int *s, unsigned long max, const int *format, const void *tm)
+{
+	if (max < 8)
+		return 0;
+	for (int i = 0; i < 8; i++)
+		s[i] = L"patched"[i];
+	return 7;
+}
+`))
+	p := startC(t, python, "-c", "import time\nwhile True: print(time.strftime('year %%'), flush=True); time.sleep(0.02)")
+	p.says(t, "year %")
+	loaded := darn(t, "load", p.flag(), module).ok(t)
+	if !strings.Contains(loaded.stderr, "[library-function]") {
+		t.Errorf("load does not say whose function it is: %s", loaded.stderr)
+	}
+	darn(t, "activate", p.flag(), module).ok(t)
+	p.says(t, "patched")
+	darn(t, "deactivate", p.flag(), module).ok(t)
+	p.says(t, "year %")
+	darn(t, "unload", p.flag(), module).ok(t)
+	p.says(t, "year %")
+}
+
+func TestModuleOfCForAGoProgram(t *testing.T) {
+	s := buildTeahouse(t).start(t)
+	module := gcc(t, "-shared", "-fPIC", writeC(t, "fix.c", "int total(void) { return 1; }\n"))
+	darn(t, "load", s.flag(), module).mustRefuse(t, finding.UnsupportedBuild, "is a module for c programs")
+	s.mustEqual(s.snapshot())
+}
+
+// musl is another C library, with another dynamic linker.
+func TestProgramsWithMusl(t *testing.T) {
+	musl, err := exec.LookPath("musl-gcc")
+	if err != nil {
+		t.Skip("no musl-gcc: .ci/setup installs it")
+	}
+	for name, flag := range map[string]string{"dynamic": "-fPIE", "static": "-static"} {
+		t.Run(name, func(t *testing.T) {
+			exe := filepath.Join(t.TempDir(), "exe")
+			if out, err := exec.Command(musl, "-g", "-O2", flag, "-o", exe, "../../testdata/targets/prefork.c").CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			source := writeC(t, "fix.c", "int usleep(unsigned); extern int one; int answer(int n) { return n + one + 3 + usleep(0); }\n")
+			module := gcc(t, "-shared", "-fPIC", "-fno-builtin", "-nostdlib", source)
+			other := gcc(t, "-shared", "-fPIC", "-fno-builtin", source)
+			p := startC(t, exe)
+			p.says(t, "master says 42")
+			if name == "dynamic" {
+				darn(t, "load", p.flag(), other).mustRefuse(t, finding.SymbolUnresolved, "libc.so.6, which the program has not loaded: it is for another C library")
+			}
+			darn(t, "load", p.flag(), module).ok(t)
+			darn(t, "activate", p.flag(), module).ok(t)
+			p.says(t, "master says 45", "worker 0 says 42")
+			darn(t, "deactivate", p.flag(), module).ok(t)
+			darn(t, "unload", p.flag(), module).ok(t)
+			p.says(t, "master says 42")
+		})
+	}
+}

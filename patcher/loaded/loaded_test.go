@@ -1,0 +1,73 @@
+package loaded
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+func tool(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+}
+
+// A stripped program has the symbols that its separate debugging information
+// has, wherever debuggers look for that; without, those that it exports.
+func TestSeparateDebuggingInformationIsFound(t *testing.T) {
+	dir := t.TempDir()
+	source, exe, debug := filepath.Join(dir, "x.c"), filepath.Join(dir, "x"), filepath.Join(dir, "x.debug")
+	if err := os.WriteFile(source, []byte("static __attribute__((noinline)) int hidden(int n) { return n + 1; }\nint shown(int n) { return hidden(n); }\nint main(int n, char **a) { return shown(n); }\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tool(t, "gcc", "-g", "-O1", "-rdynamic", "-Wl,--build-id", "-o", exe, source)
+	tool(t, "objcopy", "--only-keep-debug", exe, debug)
+	whole, err := Files(exe, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := whole.Objects[0].BuildID
+	for _, c := range []struct {
+		name, at string // where the debugging information is
+		link     bool   // there is a .gnu_debuglink
+		found    bool
+	}{
+		{"beside it", "x.debug", true, true},
+		{"in .debug", ".debug/x.debug", true, true},
+		{"by build id", "cache/darn/symbols/.build-id/" + id[:2] + "/" + id[2:] + ".debug", false, true},
+		{"fetched by debuginfod", "cache/debuginfod_client/" + id + "/debuginfo", false, true},
+		{"nowhere", "elsewhere", false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			t.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache"))
+			t.Setenv("DEBUGINFOD_CACHE_PATH", "")
+			stripped, at := filepath.Join(dir, "x"), filepath.Join(dir, c.at)
+			if err := os.MkdirAll(filepath.Dir(at), 0o777); err != nil {
+				t.Fatal(err)
+			}
+			tool(t, "cp", debug, at)
+			tool(t, "objcopy", "--strip-all", exe, stripped)
+			if c.link {
+				tool(t, "objcopy", "--add-gnu-debuglink="+debug, stripped)
+			}
+			set, err := Files(stripped, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			x := set.Objects[0]
+			hidden := x.Named("hidden")
+			if c.found != (len(hidden) == 1) || c.found == x.Stripped() {
+				t.Errorf("hidden: %+v, stripped: %v", hidden, x.Stripped())
+			}
+			if c.found && (hidden[0].File != "x.c" || !hidden[0].Local || hidden[0].Size == 0) {
+				t.Errorf("hidden is %+v", hidden[0])
+			}
+			if shown := x.Named("shown"); len(shown) == 0 || !shown[0].Dynamic {
+				t.Errorf("shown: %+v", shown)
+			}
+		})
+	}
+}
