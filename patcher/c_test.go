@@ -255,6 +255,9 @@ func TestCRefusals(t *testing.T) {
 		{"an entry that is too short", exe, "int tiny(void) { return 8; }", "", finding.EntryTooShort, "tiny: the function at"},
 		{"a branch into the entry", exe, "long loops(long n) { return 1; }", "", finding.EntryBranchTarget, ""},
 		{"a stripped program", stripped, total, "", finding.SymbolUnresolved, "of a stripped program only exported functions are known"},
+		{"functions that are far apart", exe, total + "int usleep(unsigned n) { return 0; }", "-fno-builtin", finding.OutOfRange, "is more than 2 GiB away from the memory for patches"},
+		{"many arguments on the stack", exe, "struct s { long x[40]; }; int visit(struct s v) { return v.x[3]; }", "", finding.SignatureChanged, "visit: its callers may rely on registers"},
+		{"C++ without its unwinder", exe, total + "int f(void) __asm__(\"_Z1fv\"); int f(void) { return 1; }", "", finding.UnsupportedTarget, "the program's unwinder can't be told of it"},
 		{"the dynamic linker", exe, "void *__tls_get_addr(void *x) { return x; }", "", finding.UnsupportedTarget, "can't be replaced"},
 	}
 	modules := make([]string, len(tests))

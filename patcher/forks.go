@@ -2,6 +2,7 @@ package patcher
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/darn-dev/darn/patcher/arena"
 	"github.com/darn-dev/darn/patcher/finding"
@@ -21,6 +22,14 @@ func (e *Engine) notForked(op Operation, id string) error {
 		return nil
 	}
 	pids := e.arena.Forks()
+	// A child may be about to execute another program.
+	for range fewTries {
+		if len(pids) == 0 {
+			return nil
+		}
+		time.Sleep(haltPause)
+		pids = e.arena.Forks()
+	}
 	if len(pids) == 0 {
 		return nil
 	}

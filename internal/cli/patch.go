@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -242,7 +243,7 @@ that were under way finish there.`,
 					return a.printJSON(listing)
 				}
 				t := listing.Target
-				fmt.Fprintf(a.stdout, "process %d, %s, %s\n", t.PID, t.Version, count(len(listing.Patches), "patch", "patches"))
+				fmt.Fprintf(a.stdout, "process %d, %s, %s\n", t.PID, cmp.Or(t.Version, "language "+t.Language), count(len(listing.Patches), "patch", "patches"))
 				for i := range listing.Patches {
 					a.printPatch(&listing.Patches[i])
 				}

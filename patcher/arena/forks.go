@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/darn-dev/darn/patcher/process"
 )
 
@@ -37,11 +39,19 @@ func (a *Arena) Forks() []int {
 	var pids []int
 	for _, dir := range dirs {
 		pid, err := strconv.Atoi(filepath.Base(dir))
-		if err == nil && own != "" && pid != a.pid && pid != os.Getpid() && Identity(pid) == own {
+		if err == nil && own != "" && pid != a.pid && pid != os.Getpid() && Identity(pid) == own && !sameMemory(pid, a.pid) {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
+}
+
+// sameMemory tells whether two processes run in the same memory, as a child does
+// that vfork or posix_spawn has made, until it executes another program.
+func sameMemory(a, b int) bool {
+	const vm = 1 // KCMP_VM, linux/kcmp.h
+	r, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(a), uintptr(b), vm, 0, 0, 0)
+	return errno == 0 && r == 0
 }
 
 // isSwitches tells whether a mapping is an arena's page of switches.

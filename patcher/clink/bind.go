@@ -138,6 +138,11 @@ func (b *binder) functions() error {
 		if bad {
 			return refuse(finding.UnsupportedTarget, name, "the function can't be replaced: "+why, "replace what calls it")
 		}
+		if !near(old.Addr, b.base) {
+			return refuse(finding.OutOfRange, name,
+				fmt.Sprintf("the function, in %s, is more than 2 GiB away from the memory for patches, which is near what was patched first", old.Object.Name()),
+				"make a patch of its own for it, and load that while no other is loaded")
+		}
 		if old.Size == 0 {
 			return refuse(finding.UnsupportedTarget, name, "the symbol table does not say how long the function is", "replace what calls it")
 		}
@@ -174,6 +179,13 @@ func (b *binder) functions() error {
 		b.image.Functions = append(b.image.Functions, lf)
 	}
 	return nil
+}
+
+// near tells whether a jump leads from one address to the other, and to what is
+// around it.
+func near(a, b uint64) bool {
+	const reach = 1<<31 - 1<<28
+	return a-b < reach || b-a < reach
 }
 
 // relocate applies the relocations.

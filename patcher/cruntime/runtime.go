@@ -79,9 +79,7 @@ func (r *Runtime) Register(_ *process.Halt, l *goruntime.Ledger, image *link.Ima
 			m.Text = append(m.Text, link.Range{Start: s.Addr, End: s.Addr + s.Size})
 		}
 	}
-	for _, entry := range image.Entries {
-		m.Entries = append(m.Entries, entry)
-	}
+	m.Entries = image.Entries
 	l.Modules = append(l.Modules, m)
 	return m, nil, nil
 }

@@ -41,7 +41,7 @@ func (x *Executable) Supported() error {
 	if info == nil || info.GoVersion == "" {
 		return finding.Refuse(finding.UnsupportedTarget,
 			"the target is not a Go program, or not one built with modules by Go's own compiler (gccgo and TinyGo are others); Go code in the libraries of another program can't be patched",
-			"build the target with `go build`")
+			"build the target with `go build`; for a program in C or C++ give a source file in that")
 	}
 	get := map[string]string{}
 	for _, s := range info.Settings {

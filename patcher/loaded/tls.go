@@ -56,18 +56,20 @@ func (s *Set) TLS(p *process.Process, x *Object) (t TLS, ok bool) {
 // field reads a field of an object's link_map that the C library describes.
 func (s *Set) field(p *process.Process, x *Object, name string) (uint64, bool) {
 	for _, o := range s.Objects {
-		for _, d := range o.Named(name) {
-			var desc [12]byte
-			var value [8]byte
-			if p.ReadMemory(desc[:], d.Addr) != nil || x.linkMap == 0 {
-				return 0, false
-			}
-			at := x.linkMap + uint64(le.Uint32(desc[8:]))
-			if le.Uint32(desc[0:]) != 64 || p.ReadMemory(value[:], at) != nil {
-				return 0, false
-			}
-			return le.Uint64(value[:]), true
+		found := o.Named(name)
+		if len(found) == 0 {
+			continue
 		}
+		var desc [12]byte
+		var value [8]byte
+		if p.ReadMemory(desc[:], found[0].Addr) != nil || x.linkMap == 0 {
+			return 0, false
+		}
+		at := x.linkMap + uint64(le.Uint32(desc[8:]))
+		if le.Uint32(desc[0:]) != 64 || p.ReadMemory(value[:], at) != nil {
+			return 0, false
+		}
+		return le.Uint64(value[:]), true
 	}
 	return 0, false
 }
