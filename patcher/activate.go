@@ -160,12 +160,7 @@ func (s *switching) carryOut(ctx context.Context) error {
 	if s.isOneStore() {
 		return s.store()
 	}
-	if len(s.entries) > 0 {
-		if err := s.e.notForked(s.op, s.id); err != nil {
-			return err
-		}
-	}
-	if err := s.stubs(s.patch()); err != nil {
+	if err := s.prepare(); err != nil {
 		return s.rollback(err)
 	}
 	err := s.e.haltUntil(ctx, manyTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
@@ -175,6 +170,17 @@ func (s *switching) carryOut(ctx context.Context) error {
 		return s.rollback(err)
 	}
 	return nil
+}
+
+// prepare does what is to be done before the halt that rewrites entries.
+func (s *switching) prepare() error {
+	if len(s.entries) > 0 {
+		if err := s.e.notForked(s.op, s.id); err != nil {
+			return err
+		}
+	}
+	s.e.lang.Prepare()
+	return s.stubs(s.patch())
 }
 
 // store sets the switches: no halt, nothing to journal.

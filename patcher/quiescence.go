@@ -173,8 +173,7 @@ func (w *Wait) try(ctx context.Context, s *switching) (why *finding.Refusal, err
 		return nil, s.store()
 	}
 	stopped := false
-	w.e.lang.Prepare()
-	if err = s.stubs(s.patch()); err == nil {
+	if err = s.prepare(); err == nil {
 		err = w.e.p.Halt(ctx, func(h *process.Halt) (err error) {
 			stopped = !h.WasRunning()
 			why, err = s.try(h, quiet)
