@@ -100,7 +100,7 @@ func (t *transition) load(ctx context.Context, m *module.Module, path string, fr
 	for _, x := range m.Manifest.Requires {
 		p.Requires = append(p.Requires, x.ID)
 	}
-	if g := m.Manifest.Go; g.Init != nil {
+	if g := m.Manifest.Go; g != nil && g.Init != nil {
 		p.Init = &initRecord{Start: base + g.Init.Start, State: base + g.Init.State}
 	}
 	if p.Switch, err = e.arena.NewSwitch(); err != nil {
