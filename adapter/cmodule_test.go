@@ -1,0 +1,49 @@
+package adapter
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A module for a C program goes through the same requests.
+func TestPatchOfACProgram(t *testing.T) {
+	dir := t.TempDir()
+	exe, source, module := filepath.Join(dir, "shop"), filepath.Join(dir, "fix.c"), filepath.Join(dir, "fix.so")
+	if err := os.WriteFile(source, []byte("extern int rate, sold;\nint total(int n)\n{\n\tsold++;\n\treturn n * 100 + rate;\n}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	shop := "../testdata/targets/cshop/"
+	for _, args := range [][]string{
+		{"-g", "-O2", "-pthread", "-o", exe, shop + "shop.c", shop + "a.c", shop + "b.c"},
+		{"-g", "-O2", "-shared", "-fPIC", "-o", module, source},
+	} {
+		if out, err := exec.Command("gcc", args...).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	target := start(t, exec.Command(exe))
+	says := func(want string) {
+		t.Helper()
+		seen := len(target.out.String())
+		eventually(t, "the program says "+want, func() bool { return strings.Contains(target.out.String()[seen:], want) })
+	}
+	says(" total=20 ")
+	c, _ := session(t)
+	c.attach(target.Process.Pid)
+	c.configured()
+	p := c.patch("load", map[string]any{"path": module})
+	id := map[string]any{"id": p.ID}
+	for range 2 {
+		c.patch("activate", id)
+		says(" total=410 ")
+		c.patch("deactivate", id)
+		says(" total=20 ")
+	}
+	c.patch("unload", id)
+	says(" total=20 ")
+	c.disconnect(false)
+	says(" wrong=0")
+}
