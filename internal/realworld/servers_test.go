@@ -352,14 +352,14 @@ func TestServersOfTheSystem(t *testing.T) {
 	}
 }
 
+// freePort is the port of a freeAddress.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := net.ResolveTCPAddr("tcp", freeAddress(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return address.Port
 }
 
 // connect waits until the server listens.
