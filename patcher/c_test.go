@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -391,5 +392,33 @@ func TestCTorture(t *testing.T) {
 	prints(t, target, " total=20 ")
 	prints(t, target, " wrong=0")
 	detach()
+	target.MustLive()
+}
+
+// A handler of signals is known to the kernel alone: a module that may have set
+// one is never unloaded.
+func TestAModuleThatTheKernelMayKnowStaysLoaded(t *testing.T) {
+	exe := cshop(t, "-O2")
+	m := cModule(t, `
+#include <signal.h>
+static void handler(int s) { (void)s; }
+int visit(void) { signal(SIGUSR2, handler); return 7; }
+`)
+	target := targettest.Start(t, targettest.Command{Path: exe})
+	prints(t, target, " total=20 ")
+	e, detach := attach(t, target)
+	p := load(t, e, m)
+	activate(t, e, p)
+	prints(t, target, " total=20 ")
+	deactivate(t, e, p)
+	_, err := e.Unload(t.Context(), p.ID)
+	if finding.CodeOf(err) != finding.InUse || !strings.Contains(err.Error(), "the kernel, perhaps: the module calls signal") {
+		t.Errorf("unload says %v", err)
+	}
+	detach()
+	if err := syscall.Kill(target.Pid(), syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	prints(t, target, " wrong=0")
 	target.MustLive()
 }

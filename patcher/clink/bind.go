@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/darn-dev/darn/patcher/finding"
@@ -92,7 +93,7 @@ func (b *binder) constructors() error {
 // place lays the segments out.
 func (b *binder) place() error {
 	end := b.m.End()
-	b.image = link.Image{Base: b.base, Size: end, Symbols: map[string]uint64{}, Findings: b.image.Findings}
+	b.image = link.Image{Unseen: b.unseen(), Base: b.base, Size: end, Symbols: map[string]uint64{}, Findings: b.image.Findings}
 	for _, s := range b.m.Segments {
 		b.image.Segments = append(b.image.Segments, link.Segment{
 			Addr: b.base + s.Addr, Data: append([]byte(nil), s.Data...), Size: s.Size, Flags: s.Flags,
@@ -179,6 +180,22 @@ func (b *binder) functions() error {
 		b.image.Functions = append(b.image.Functions, lf)
 	}
 	return nil
+}
+
+// keepers are functions by which the kernel gets to hold addresses.
+var keepers = []string{
+	"signal", "sigaction", "bsd_signal", "__sysv_signal", "sigset", "sigaltstack", "epoll_ctl", "timer_create", "mq_notify",
+	"aio_read", "aio_write", "io_submit", "io_uring_enter", "syscall", "set_robust_list",
+}
+
+// unseen says why the kernel may hold an address in the module, "" if not.
+func (b *binder) unseen() string {
+	for i := range b.m.Symbols {
+		if x := &b.m.Symbols[i]; x.Undefined && slices.Contains(keepers, x.Name) {
+			return fmt.Sprintf("the kernel, perhaps: the module calls %s, and what that was given can't be seen", x.Name)
+		}
+	}
+	return ""
 }
 
 // near tells whether a jump leads from one address to the other, and to what is

@@ -194,7 +194,8 @@ func (r *Runtime) nameAt(addr uint64, exact bool) string {
 // References returns who holds an address in a module: threads that are in it or
 // will return to it, their registers, and words in memory that can be written. A
 // word counts if it leads to one of the module's functions or variables, or
-// behind a call in its code; memory that was freed can hold some. On stacks that
+// behind a call in its code; memory that was freed can hold some. What the kernel
+// holds can't be seen: a module that can have given it something stays. On stacks that
 // can be walked only frames and words that lead to a function or variable count.
 func (r *Runtime) References(h *process.Halt, _ *goruntime.Ledger, m *goruntime.Registration, _ []link.Write) (holders []goruntime.Holder, cleanup []link.Write, err error) {
 	stacks, maps, err := r.stacks(h)
@@ -209,6 +210,9 @@ func (r *Runtime) References(h *process.Halt, _ *goruntime.Ledger, m *goruntime.
 	}
 	if holders, err = r.positions(stacks, in); err != nil {
 		return nil, nil, err
+	}
+	if m.Unseen != "" {
+		holders = append(holders, goruntime.Holder{Value: m.Base, Where: m.Unseen})
 	}
 	var live []link.Range
 	skip := []link.Range{m.Range()}

@@ -72,7 +72,7 @@ func (r *Runtime) ForceGC(context.Context, *process.Process) error { return nil 
 
 // Register notes a module. Nobody in the program has to be told.
 func (r *Runtime) Register(_ *process.Halt, l *goruntime.Ledger, image *link.Image, _ goruntime.Alloc) (*goruntime.Registration, []link.Write, error) {
-	m := &goruntime.Registration{Base: image.Base, Size: image.Size, Frames: image.Frames, Bridges: image.Bridges}
+	m := &goruntime.Registration{Base: image.Base, Size: image.Size, Frames: image.Frames, Bridges: image.Bridges, Unseen: image.Unseen}
 	for _, s := range image.Segments {
 		m.Segments = append(m.Segments, link.Range{Start: s.Addr, End: s.Addr + s.Size})
 		if s.Flags&elf.PF_X != 0 {

@@ -49,6 +49,8 @@ type Registration struct {
 	Text    []Range  `json:"text,omitempty"`
 	Entries []uint64 `json:"entries,omitempty"`
 	Frames  uint64   `json:"frames,omitempty"`
+	// Unseen says why somebody may hold an address in it unseen.
+	Unseen string `json:"unseen,omitempty"`
 	// Bridges are pieces of code with a frame pointer and no .eh_frame.
 	Bridges Range `json:"bridges,omitzero"`
 }

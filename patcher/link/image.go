@@ -35,6 +35,9 @@ type Image struct {
 	// where its .eh_frame is, 0 if there is none.
 	Entries []uint64
 	Frames  uint64
+	// Unseen says why somebody may hold an address in a module for C without that
+	// it can be seen, "" if not.
+	Unseen string
 	// Bridges are where the bridges to the functions are, empty without.
 	Bridges Range
 	// Findings are what a user should know of how a module for C was bound.
