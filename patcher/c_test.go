@@ -240,7 +240,7 @@ func TestCRefusals(t *testing.T) {
 		{"a variable that is called", exe, "int rate(void); int total(int n) { return rate(); }", "", finding.SymbolUnresolved, "the module calls it, and in the program it is a variable"},
 		{"a thread-local variable that is none", exe, "extern __thread int rate; int total(int n) { return rate; }", "", finding.SymbolUnresolved, "takes it for a thread-local variable"},
 		{"thread-local variables of its own", exe, "__thread int mine; int total(int n) { return mine++; }", "", finding.UnsupportedBuild, "thread-local variables of its own"},
-		{"a constructor", exe, total + "int x; __attribute__((constructor)) void begin(void) { x = 1; }", "", finding.InitChanged, "begin: the module has a constructor"},
+		{"too many constructors", exe, total + constructors(17), "", finding.InitChanged, "the module has 17 constructors, more than 16"},
 		{"an executable stack", exe, total, "-z execstack", finding.UnsupportedBuild, "the module wants an executable stack"},
 		{"writable code", exe, total, "-nostdlib -Wl,-N", finding.UnsupportedBuild, "writable and executable"},
 		{"text relocations", exe, "extern int rate; int total(int n) { return rate; } __asm__(\".text\\n.quad rate\\n\");", "-Wl,-z,notext", finding.UnsupportedBuild, "text relocations"},
@@ -282,6 +282,16 @@ func TestCRefusals(t *testing.T) {
 	}
 }
 
+// constructors is the source of n constructors.
+func constructors(n int) string {
+	var s strings.Builder
+	s.WriteString("int x;")
+	for i := range n {
+		fmt.Fprintf(&s, " __attribute__((constructor)) void begin%d(void) { x++; }", i)
+	}
+	return s.String()
+}
+
 // otherLibrary makes a C library of another version to link with.
 func otherLibrary(t testing.TB) string {
 	t.Helper()
@@ -319,6 +329,7 @@ func TestCPlusPlus(t *testing.T) {
 	exe, m := filepath.Join(t.TempDir(), "cart"), filepath.Join(t.TempDir(), "fix.so")
 	source := filepath.Join(t.TempDir(), "fix.cc")
 	if err := os.WriteFile(source, []byte(`
+#include <iostream>
 #include <string>
 #include "cart.h"
 namespace shop {
@@ -420,5 +431,32 @@ int visit(void) { signal(SIGUSR2, handler); return 7; }
 		t.Fatal(err)
 	}
 	prints(t, target, " wrong=0")
+	target.MustLive()
+}
+
+// Constructors run once, in the first call of any thread, while others wait for
+// them; but what they call themselves goes on.
+func TestConstructorsRunInTheFirstCall(t *testing.T) {
+	exe := cshop(t, "-O2")
+	m := cModule(t, `
+static int begun, x;
+int total(int);
+void usleep(unsigned);
+__attribute__((constructor)) static void begin(void) { usleep(100000); begun++; x = total(2); }
+int total(int n) { return 1000 * begun + n + x; }
+int visit(void) { return begun; }
+`)
+	target := targettest.Start(t, targettest.Command{Path: exe, Args: []string{"4"}})
+	prints(t, target, " total=20 ")
+	e, detach := attach(t, target)
+	p := load(t, e, m)
+	for range 2 {
+		activate(t, e, p)
+		prints(t, target, " total=2006 ")
+		prints(t, target, " wrong=0")
+		deactivate(t, e, p)
+		prints(t, target, " total=20 ")
+	}
+	detach()
 	target.MustLive()
 }

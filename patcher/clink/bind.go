@@ -22,7 +22,7 @@ import (
 // needs what can't be done, out-of-range, text-mismatch.
 func Bind(m *module.Module, set *loaded.Set, p *process.Process, base uint64) (*link.Image, error) {
 	b := &binder{m: m, set: set, p: p, base: base, bound: make(map[int]target)}
-	for _, step := range []func() error{b.libraries, b.constructors, b.matches, b.place, b.functions, b.relocate, b.declared, b.bridges, b.gates} {
+	for _, step := range []func() error{b.libraries, b.matches, b.place, b.functions, b.relocate, b.declared, b.bridges, b.gates} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -77,17 +77,6 @@ func (b *binder) libraries() error {
 			"link the module with nothing but what the program has (gcc -shared needs no libraries: what is undefined is found in the program)")
 	}
 	return nil
-}
-
-// constructors refuses a module that wants to run something when it is loaded.
-func (b *binder) constructors() error {
-	if len(b.m.Shared.Constructors) == 0 {
-		return nil
-	}
-	name := b.m.FunctionAt(b.m.Shared.Constructors[0])
-	return refuse(finding.InitChanged, name,
-		"the module has a constructor, which would have to run in one of the program's threads at an arbitrary place, where locks may be held",
-		"initialise on first use: a static variable with a constant value that says whether it has been done")
 }
 
 // place lays the segments out.

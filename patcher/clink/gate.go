@@ -3,6 +3,7 @@ package clink
 import (
 	"debug/elf"
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -14,9 +15,10 @@ import (
 // An exception can pass code only if the program's unwinder knows its tables.
 // Libraries are found through the dynamic linker; a module has to be registered,
 // with a function of the unwinder that takes locks and memory, and so can't be
-// called in a thread that was stopped anywhere. So the calls of a module for C++
-// go through a gate, in which the first of them registers the tables, as any call
-// of a function may do, while others that come at that time wait.
+// called in a thread that was stopped anywhere. Neither can constructors. So the
+// calls of a module that needs such a beginning go through a gate, in which the
+// first of them makes it, as any call of a function may do, while others that
+// come at that time wait; but for those that the beginning itself makes.
 
 // register is the unwinder's function (libgcc).
 const register = "__register_frame"
@@ -25,7 +27,7 @@ const register = "__register_frame"
 // gateRoom those of what they share.
 const (
 	gateSize = 32
-	gateRoom = 512
+	gateRoom = 1024
 )
 
 // unwound tells whether exceptions may pass the module: it is C++, or has
@@ -36,24 +38,40 @@ func unwound(m *module.Module) bool {
 	})
 }
 
-// gates puts gates before the functions of a module that exceptions may pass.
+// maxConstructors bounds what the code that gates share has room for.
+const maxConstructors = 16
+
+// gates puts gates before the functions of a module that exceptions may pass or
+// that has constructors.
 func (b *binder) gates() error {
-	if !unwound(b.m) {
+	var calls []call
+	if unwound(b.m) {
+		unwinder, err := b.lookup(&module.Symbol{Name: register, Undefined: true, Weak: true})
+		if err != nil {
+			return err
+		}
+		if unwinder == nil {
+			return refuse(finding.UnsupportedTarget, "",
+				"the module is C++, and the program's unwinder can't be told of it ("+register+" is not there): an exception that comes to the module would end the program",
+				"write the patch in C, or link the program with libgcc_s")
+		}
+		calls = append(calls, call{unwinder.Addr, b.base + b.m.Shared.Frames})
+	}
+	constructors := b.m.Shared.Constructors
+	if len(constructors) > maxConstructors {
+		return refuse(finding.InitChanged, b.m.FunctionAt(constructors[0]),
+			fmt.Sprintf("the module has %d constructors, more than %d", len(constructors), maxConstructors), "put what they do into fewer")
+	}
+	for _, c := range constructors {
+		calls = append(calls, call{b.base + c, 0})
+	}
+	if len(calls) == 0 {
 		return nil
-	}
-	unwinder, err := b.lookup(&module.Symbol{Name: register, Undefined: true, Weak: true})
-	if err != nil {
-		return err
-	}
-	if unwinder == nil {
-		return refuse(finding.UnsupportedTarget, "",
-			"the module is C++, and the program's unwinder can't be told of it ("+register+" is not there): an exception that comes to the module would end the program",
-			"write the patch in C, or link the program with libgcc_s")
 	}
 	start := b.base + b.image.Size
 	size := uint64(gateRoom+gateSize*len(b.image.Functions)+pageSize-1) &^ (pageSize - 1)
 	state := start + size // in a page of its own, which can be written
-	code := registering(start, state, b.base+b.m.Shared.Frames, unwinder.Addr)
+	code := beginning(start, state, calls)
 	for len(code)%16 != 0 {
 		code = append(code, 0xCC)
 	}
@@ -95,15 +113,20 @@ func gate(at, state, shared, to uint64) []byte {
 	return binary.LittleEndian.AppendUint64(code, to)
 }
 
-// registering returns the code that the gates share, at address at: it registers
-// the tables, or waits until that is done, and goes on at the address on top of
-// the stack, with all registers as they were.
-func registering(at, state, frames, register uint64) []byte {
+// call is one call of a beginning, with one argument.
+type call struct{ function, argument uint64 }
+
+// beginning returns the code that the gates share, at address at: it makes the
+// calls, or waits until that is done, and goes on at the address on top of the
+// stack, with all registers as they were. The word behind the state's is the
+// thread that makes them.
+func beginning(at, state uint64, calls []call) []byte {
 	var code []byte
 	add := func(b ...byte) { code = append(code, b...) }
 	field := func(target uint64, behind int) { // of an operand relative to %rip
 		code = binary.LittleEndian.AppendUint32(code, uint32(target-at-uint64(len(code)+4+behind)))
 	}
+	thread := state + 8
 	add(0x50, 0x51, 0x52, 0x56, 0x57, 0x41, 0x50, 0x41, 0x51, 0x41, 0x52, 0x41, 0x53) // push rax rcx rdx rsi rdi r8 r9 r10 r11
 	add(0x55, 0x48, 0x89, 0xE5)                                                       // push %rbp; mov %rsp, %rbp
 	add(0x48, 0x81, 0xEC, 0x00, 0x01, 0, 0)                                           // sub $256, %rsp
@@ -121,25 +144,38 @@ func registering(at, state, frames, register uint64) []byte {
 	add(0x31, 0xC0, 0xB9, opening, 0, 0, 0) // xor %eax, %eax; mov $opening, %ecx
 	add(0xF0, 0x0F, 0xB0, 0x0D)             // lock cmpxchg %cl, state(%rip)
 	field(state, 0)
-	add(0x75) // jne wait
+	add(0x64, 0x48, 0x8B, 0x04, 0x25, 0, 0, 0, 0) // mov %fs:0, %rax
+	add(0x0F, 0x85)                               // jne wait
 	jne := len(code)
-	add(0)
-	add(0x48, 0xBF) // mov $frames, %rdi
-	code = binary.LittleEndian.AppendUint64(code, frames)
-	add(0x48, 0xB8) // mov $register, %rax
-	code = binary.LittleEndian.AppendUint64(code, register)
-	add(0xFF, 0xD0, 0xC6, 0x05) // call *%rax; movb $open, state(%rip)
+	add(0, 0, 0, 0)
+	add(0x48, 0x89, 0x05) // mov %rax, thread(%rip)
+	field(thread, 0)
+	for _, c := range calls {
+		add(0x48, 0xBF) // mov $argument, %rdi
+		code = binary.LittleEndian.AppendUint64(code, c.argument)
+		add(0x31, 0xF6, 0x31, 0xD2) // xor %esi, %esi; xor %edx, %edx
+		add(0x48, 0xB8)             // mov $function, %rax
+		code = binary.LittleEndian.AppendUint64(code, c.function)
+		add(0xFF, 0xD0) // call *%rax
+	}
+	add(0xC6, 0x05) // movb $open, state(%rip)
 	field(state, 1)
 	add(open)
-	code[jne] = byte(len(code) - jne - 1)
 	wait := len(code)
+	binary.LittleEndian.PutUint32(code[jne:], uint32(wait-jne-4))
+	add(0x48, 0x39, 0x05) // cmp %rax, thread(%rip)
+	field(thread, 0)
+	add(0x74) // je done
+	je := len(code)
+	add(0)
+	again := len(code)
 	add(0xF3, 0x90, 0x80, 0x3D) // pause; cmpb $open, state(%rip)
 	field(state, 1)
-	add(open, 0x75) // jne wait
-	add(byte(wait - len(code) - 1))
+	add(open, 0x75) // jne again
+	add(byte(again - len(code) - 1))
+	code[je] = byte(len(code) - je - 1)
 	vectors(0x10)
 	add(0x48, 0x89, 0xEC, 0x5D) // mov %rbp, %rsp; pop %rbp
 	add(0x41, 0x5B, 0x41, 0x5A, 0x41, 0x59, 0x41, 0x58, 0x5F, 0x5E, 0x5A, 0x59, 0x58)
-	add(0xC3) // ret, to the function
-	return code
+	return append(code, 0xC3) // ret, to the function
 }
