@@ -82,7 +82,7 @@ func (a *app) loadCommand() *cobra.Command {
 		Use:   "load --pid N MODULE",
 		Short: "Map a module into a process; nothing runs it yet",
 		Long: `Attach to the process, map the module's code into it, bind it to the program,
-register it with the Go runtime, and detach. No function is replaced before
+register it with the Go runtime if it has one, and detach. No function is replaced before
 "darn activate".`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
