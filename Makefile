@@ -9,7 +9,7 @@ SOAKTIME    ?= 4h
 UNWATCHED    = compress/flate hash/adler32 golang.org/x/arch/x86/x86asm
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test setup lint fixes bench fuzz soak clean
+.PHONY: help build demo test test-go test-extension vsix images setup lint fixes bench fuzz soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,18 +21,33 @@ demo: build ## Patch a running web server and see it happen
 	bin/darn demo
 
 test: setup lint ## Run the linters and every test with the race detector
+	@$(MAKE) --no-print-directory -j2 test-go test-extension
+
+test-go:
 	# The race detector would hold every process that ends for a second: those of
 	# the tests too that run in place of the compiler.
 	GORACE=atexit_sleep_ms=10 $(GO) test -race $(UNWATCHED:%=-gcflags=%=-race=false) -timeout 40m ./...
 
+# Mostly waits, and so runs beside the tests in Go; it speaks when it has ended.
+test-extension:
+	@mkdir -p bin; vscode-extension/scripts/test >bin/test-extension.log 2>&1; status=$$?; \
+	cat bin/test-extension.log; exit $$status
+
+vsix: ## Build bin/darn-linux-x64.vsix, the extension for VS Code with darn inside
+	@vscode-extension/scripts/package
+
 setup: ## Install what the tests need and the machine lacks
 	.ci/setup
 
-lint: ## Check formatting, go vet and staticcheck
-	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
+images: vsix ## Take the pictures in docs/images anew
+	DARN_IMAGES=1 vscode-extension/scripts/test ui:current
+
+lint: ## Check formatting, go vet, staticcheck, and the extension's types and style
+	@unformatted=$$(gofmt -l $$(find . -name node_modules -prune -o -name '*.go' -print)); if [ -n "$$unformatted" ]; then \
 		echo "not formatted as gofmt does:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
+	npm run --silent --prefix vscode-extension lint
 
 fixes: ## Patch real bug fixes into real programs, and write docs/real-fixes.md
 	DARN_FIXES=all $(GO) test -count 1 -run 'TestFixes$$' -timeout 3h -v ./internal/realworld
@@ -53,4 +68,4 @@ soak: ## Torture a program with patches for SOAKTIME (4h), and a session with ra
 	$(GO) test -v -count=1 -timeout 0 -run '^TestRaces$$|^TestRestarts|^TestBreakpointsAtEntries' ./adapter -races 1000
 
 clean: ## Remove what was built
-	rm -rf bin
+	rm -rf bin vscode-extension/bin vscode-extension/dist vscode-extension/test-results

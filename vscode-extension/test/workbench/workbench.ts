@@ -1,0 +1,118 @@
+import type { Locator, Page } from 'playwright-core';
+import { patience } from './eventually';
+
+/** The workbench in a browser's page, and what a person does in it. */
+export class Workbench {
+  constructor(readonly page: Page) {
+    page.setDefaultTimeout(patience);
+  }
+
+  /** Opens a folder, and waits until the workbench is there. */
+  async open(url: string, folder: string, query: Record<string, string> = {}): Promise<void> {
+    await this.page.goto(`${url}?${new URLSearchParams({ folder, ...query }).toString()}`);
+    await this.page.locator('.monaco-workbench .statusbar-item').first().waitFor();
+    await this.page.locator('.explorer-viewlet .monaco-list-row').first().waitFor();
+  }
+
+  /** Runs the command with this title in the palette. */
+  async command(title: string): Promise<void> {
+    await this.page.keyboard.press('F1');
+    await this.pick(`>${title}`, title);
+  }
+
+  /** Types into the open quick pick, or the next to open, and takes the row with the text. */
+  async pick(typed: string, row: string): Promise<void> {
+    await this.quickInput.waitFor();
+    await this.quickInput.fill(typed);
+    await this.quickRow(row).click();
+  }
+
+  /** Answers an open input box. */
+  async answer(text: string): Promise<void> {
+    await this.quickInput.waitFor();
+    await this.quickInput.fill(text);
+    await this.page.keyboard.press('Enter');
+  }
+
+  get quickInput(): Locator {
+    return this.page.locator('.quick-input-widget:visible input.input');
+  }
+
+  quickRow(text: string): Locator {
+    return this.page.locator('.quick-input-widget:visible .monaco-list-row', { hasText: text }).first();
+  }
+
+  /** Opens a file of the workspace, at a line if one is given. */
+  async file(name: string, line?: number): Promise<void> {
+    await this.page.keyboard.press('Control+p');
+    await this.quickInput.waitFor();
+    await this.quickInput.fill(name);
+    await this.quickRow(name).waitFor();
+    await this.page.keyboard.press('Enter');
+    await this.tab(name).waitFor();
+    await this.page.locator('.quick-input-widget').waitFor({ state: 'hidden' });
+    if (line !== undefined) {
+      await this.goTo(line);
+    }
+  }
+
+  /** Puts the cursor at the start of a line of the active editor. */
+  async goTo(line: number): Promise<void> {
+    await this.page.keyboard.press('Control+g');
+    await this.answer(`:${line}:1`);
+    await this.status(`Ln ${line},`).waitFor();
+  }
+
+  /** Replaces a line of the active editor as typing does; nothing is saved. */
+  async typeLine(line: number, text: string): Promise<void> {
+    await this.goTo(line);
+    await this.page.keyboard.press('Shift+End');
+    await this.page.keyboard.insertText(text);
+    await this.page.locator('.tab.active.dirty').waitFor();
+  }
+
+  /** The active tab, named so. */
+  tab(name: string): Locator {
+    return this.page.locator('.tabs-container .tab.active', { hasText: name });
+  }
+
+  status(text: string | RegExp): Locator {
+    return this.page.locator('.statusbar-item', { hasText: text }).first();
+  }
+
+  toast(text: string | RegExp): Locator {
+    return this.page.locator('.notifications-toasts .notification-list-item', { hasText: text }).first();
+  }
+
+  /** A button of a toast. */
+  toastButton(text: string | RegExp, name: string): Locator {
+    return this.toast(text).getByRole('button', { name });
+  }
+
+  codeLens(text: string | RegExp): Locator {
+    return this.page.locator('.codelens-decoration a', { hasText: text }).first();
+  }
+
+  /** The rows of the pane with this title. */
+  row(pane: string, text: string | RegExp): Locator {
+    return this.page.locator('.pane', { has: this.page.locator('.pane-header', { hasText: pane }) })
+      .locator('.monaco-list-row', { hasText: text }).first();
+  }
+
+  /** Presses the inline action of a row, which shows while the mouse is over it. */
+  async inline(row: Locator, action: string): Promise<void> {
+    await row.hover();
+    await row.getByRole('button', { name: action }).click();
+  }
+
+  /** Closes every toast and editor; unsaved changes are dropped. */
+  async tidy(): Promise<void> {
+    await this.command('Notifications: Clear All Notifications');
+    for (;;) {
+      await this.command('View: Revert and Close Editor');
+      if (await this.page.locator('.tabs-container .tab').count() === 0) {
+        return;
+      }
+    }
+  }
+}
