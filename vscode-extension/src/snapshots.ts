@@ -1,0 +1,70 @@
+import { readdir, rm } from 'node:fs/promises';
+import * as path from 'node:path';
+import type { Attributes } from './launch';
+import { output } from './output';
+import { takeSnapshot, type Snapshot } from './snapshot';
+
+/** The attribute of a configuration that names the snapshot of its source. */
+const attribute = '__darnSnapshot';
+
+/** What the programs were built from that were launched from here. */
+export class Snapshots {
+  private readonly kept = new Map<string, Promise<Snapshot | undefined>>();
+  private readonly folder: string;
+  private readonly swept: Promise<void>;
+  private n = 0;
+
+  constructor(storage: string) {
+    this.folder = path.join(storage, 'snapshots');
+    this.swept = this.sweep();
+  }
+
+  /** Keeps the source of a program that is about to be built; resolves when it is kept. */
+  async take(a: Attributes): Promise<void> {
+    if (a.request !== 'launch' || (a.mode !== 'debug' && a.mode !== 'test') || !a.program) {
+      return;
+    }
+    const dir = a.program.endsWith('.go') ? path.dirname(a.program) : a.program;
+    const id = (a[attribute] as string | undefined) ?? `${process.pid}-${this.n++}`;
+    a[attribute] = id;
+    const store = path.join(this.folder, id);
+    const snapshot = this.swept
+      .then(() => rm(store, { recursive: true, force: true }))
+      .then(() => takeSnapshot(dir, store))
+      .catch((error: unknown) => {
+        output().warn(`the source of ${dir} was not kept: ${String(error)}`);
+        return undefined;
+      });
+    this.kept.set(id, snapshot);
+    await snapshot;
+  }
+
+  /** What a program was built from; undefined if that is not known here. */
+  async of(a: Attributes): Promise<Snapshot | undefined> {
+    return this.kept.get(String(a[attribute]));
+  }
+
+  /** Forgets what a program was built from that has ended. */
+  async drop(a: Attributes): Promise<void> {
+    const id = a[attribute];
+    if (typeof id === 'string' && this.kept.delete(id)) {
+      await rm(path.join(this.folder, id), { recursive: true, force: true });
+    }
+  }
+
+  /** Removes what editors have left that are gone. */
+  private async sweep(): Promise<void> {
+    for (const name of await readdir(this.folder).catch(() => [])) {
+      const pid = Number(name.split('-')[0]);
+      try {
+        process.kill(pid, 0);
+        if (pid !== process.pid) {
+          continue; // another window's
+        }
+      } catch {
+        // it is gone
+      }
+      await rm(path.join(this.folder, name), { recursive: true, force: true });
+    }
+  }
+}
