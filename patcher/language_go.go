@@ -121,7 +121,7 @@ func (g *goTarget) line(addr uint64) (file string, line int, ok bool) {
 func (g *goTarget) describe() TargetInfo {
 	t := TargetInfo{PID: g.p.Pid(), Language: "go", BuildID: g.exe.GoBuildID}
 	if g.exe.BuildInfo != nil {
-		t.Version = g.exe.BuildInfo.GoVersion
+		t.Version, t.Package = g.exe.BuildInfo.GoVersion, g.exe.BuildInfo.Path
 	}
 	return t
 }

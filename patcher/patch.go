@@ -86,6 +86,7 @@ type TargetInfo struct {
 	Language string `json:"language"`
 	Version  string `json:"version,omitempty"` // of the Go toolchain that built it
 	BuildID  string `json:"buildId,omitempty"`
+	Package  string `json:"package,omitempty"` // import path of its main package
 }
 
 // Listing is the answer to list.

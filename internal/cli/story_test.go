@@ -54,7 +54,7 @@ func TestHeadlessStory(t *testing.T) {
 
 	var listing patcher.Listing
 	darn(t, "list", "--json", s.flag()).ok(t).decode(t, &listing)
-	if len(listing.Patches) != 1 || listing.Patches[0].ID != id || listing.Target.PID != s.pid {
+	if len(listing.Patches) != 1 || listing.Patches[0].ID != id || listing.Target.PID != s.pid || listing.Target.Package == "" {
 		t.Errorf("list: %+v", listing)
 	}
 
