@@ -16,6 +16,7 @@ import (
 func (a *app) buildCommand() *cobra.Command {
 	var o build.Options
 	var c cbuild.Options
+	var steps bool
 	cmd := &cobra.Command{
 		Use:   "build [--pid N | --target EXE] [flags] [PACKAGE | FILE.c [-- CFLAGS]]",
 		Short: "Make a patch module from an edit of the program's source",
@@ -87,6 +88,9 @@ replaced, and --symbol FILE.c:NAME which is used.`,
 				}
 			}
 			show, wipe := progress(a.stderr)
+			if steps {
+				show = progressLines(a.stderr)
+			}
 			o.Progress, o.Symbols = show, a.symbols
 			result, err := build.Build(cmd.Context(), o)
 			wipe()
@@ -107,6 +111,7 @@ replaced, and --symbol FILE.c:NAME which is used.`,
 	f.StringArrayVar(&c.Functions, "function", nil, "`FILE.c:NAME` of a static function that is replaced; repeatable")
 	f.StringArrayVar(&c.Symbols, "symbol", nil, "`FILE.c:NAME` of a static function or variable that the source declares; repeatable")
 	f.BoolVar(&o.Partial, "partial", false, "where the edit is refused in part, build what does not depend on that")
+	f.BoolVar(&steps, "progress", false, "print on standard error how far it is, each step as a line of JSON")
 	a.symbolsFlag(cmd)
 	return a.jsonFlag(cmd)
 }

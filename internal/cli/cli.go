@@ -112,6 +112,7 @@ preparation, isn't restarted and keeps its memory, connections and goroutines.
 		a.deactivateCommand(),
 		a.unloadCommand(),
 		a.listCommand(),
+		a.sourcesCommand(),
 		a.demoCommand(),
 		a.versionCommand(),
 	)

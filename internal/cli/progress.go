@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -22,6 +23,21 @@ func progress(w io.Writer) (show func(stage string, done, total int), wipe func(
 		}
 	}
 	return show, func() { fmt.Fprint(w, wipeLine) }
+}
+
+// progressLines returns a function that writes to w, for a program that reads it,
+// how far a long operation is: lines of JSON.
+func progressLines(w io.Writer) func(stage string, done, total int) {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	return func(stage string, done, total int) {
+		// Nobody may be listening.
+		_ = encoder.Encode(struct {
+			Stage string `json:"stage"`
+			Done  int    `json:"done"`
+			Total int    `json:"total"` // 0 if it is not known
+		}{stage, done, total})
+	}
 }
 
 func isTerminal(w io.Writer) bool {

@@ -30,6 +30,7 @@ func TestWrongUsage(t *testing.T) {
 		{"deactivate 1", "which process?"},
 		{"unload 1", "which process?"},
 		{"inspect", "accepts 1 arg(s), received 0"},
+		{"sources", "accepts 1 arg(s), received 0"},
 		{"inspect --pid=0 a.so", "--pid must be the id of a process"},
 		{"build", "which program?"},
 		{"build --pid=1 --target=x", "which program?"},

@@ -61,6 +61,7 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 	}
 	r := b.result(path, m, findings)
 	keepModule(path, r.ID)
+	keepTexts(r.ID, b.sources.changedFiles())
 	return r, nil
 }
 

@@ -15,11 +15,29 @@ import (
 // changedSources describes the files of the program that the edit changed; what
 // is wholly new has no lines from before, and what is gone is not there.
 func (s *sources) changedSources() []module.Source {
+	var files []module.Source
+	for _, c := range s.changedFiles() {
+		sum := sha256.Sum256(c.is)
+		files = append(files, module.Source{Path: c.name, SHA256: hex.EncodeToString(sum[:]), Lines: pairLines(string(c.was), string(c.is))})
+	}
+	return files
+}
+
+// changedFile is a file of the program that the edit changed. was is nil if it is
+// new.
+type changedFile struct {
+	name    string // as the compiler names it
+	was, is []byte
+}
+
+// changedFiles returns the files that the edit changed, by name; what is gone is
+// not among them.
+func (s *sources) changedFiles() []changedFile {
 	names := make(map[string]string, len(s.paths))
 	for name, path := range s.paths {
 		names[path] = name
 	}
-	var files []module.Source
+	var files []changedFile
 	seen := map[string]bool{}
 	for _, overlay := range []map[string]string{s.was, s.is} {
 		for path := range overlay {
@@ -35,15 +53,14 @@ func (s *sources) changedSources() []module.Source {
 			if string(is) == string(was) {
 				continue
 			}
-			sum := sha256.Sum256(is)
-			f := module.Source{Path: path, SHA256: hex.EncodeToString(sum[:]), Lines: pairLines(string(was), string(is))}
+			f := changedFile{path, was, is}
 			if s.trimmed {
-				f.Path = names[path]
+				f.name = names[path]
 			}
 			files = append(files, f)
 		}
 	}
-	slices.SortFunc(files, func(a, b module.Source) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(files, func(a, b changedFile) int { return strings.Compare(a.name, b.name) })
 	return files
 }
 
