@@ -25,8 +25,8 @@ export function declarationOf(symbol: string): Declaration | undefined {
   }
   const local = plain.slice(plain.lastIndexOf('/') + 1);
   const dot = local.indexOf('.');
-  if (dot < 0) {
-    return undefined;
+  if (dot < 0 || local.slice(0, dot).includes(':')) {
+    return undefined; // assembly, or what the linker makes
   }
   const rest = local.slice(dot + 1);
   const pointer = /^\(\*([\p{L}_][\p{L}\p{N}_]*)\)\.([\p{L}_][\p{L}\p{N}_]*)/u.exec(rest);

@@ -25,6 +25,14 @@ export class Notifier {
       vscode.window.setStatusBarMessage(`$(circle-slash) ${title}`, 8000);
       return;
     }
+    if (decisive?.code === 'no-change') {
+      const show = t('Show');
+      const choice = await vscode.window.showInformationMessage(t('Nothing was patched: {0}', findingWords(decisive)), ...(first ? [show] : []));
+      if (choice === show) {
+        await this.show(first);
+      }
+      return;
+    }
     const more = refusal.findings.filter((f) => f.severity === 'error').length - 1;
     const reason = decisive ? findingWords(decisive) : refusal.message;
     const text = more > 0 ? t('{0}: {1} (and {2} more)', title, reason, more) : `${title}: ${reason}`;
