@@ -37,7 +37,7 @@ export function applyOnSave(sessions: Sessions, patcher: Patcher): vscode.Dispos
         return;
       }
     }
-    await patcher.patch(session);
+    await patcher.patch(session, vscode.ProgressLocation.Window);
   };
 
   return vscode.Disposable.from(saved, vscode.workspace.onDidSaveTextDocument((document) => {

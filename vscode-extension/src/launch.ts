@@ -85,6 +85,11 @@ export function resolveAttributes(given: Attributes, s: Surroundings, files: rea
   return a;
 }
 
+/** The variables that a configuration sets for its program and its build. */
+export function environment(a: Attributes): Record<string, string> {
+  return Object.fromEntries(Object.entries(a.env ?? {}).filter((e): e is [string, string] => e[1] !== null));
+}
+
 /** Where to build a patch, and of which package. */
 export interface BuildPlace {
   cwd: string;

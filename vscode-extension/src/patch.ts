@@ -3,7 +3,7 @@ import * as vscode from 'vscode';
 import { build, Cancelled, type BuildOptions } from './build';
 import type { Findings } from './findings';
 import { t } from './l10n';
-import { buildPlace, type BuildPlace } from './launch';
+import { buildPlace, environment, type BuildPlace } from './launch';
 import { workspaceModules } from './modules';
 import type { Notifier } from './notify';
 import { output } from './output';
@@ -15,6 +15,7 @@ import type { Session } from './session';
 import type { Sessions } from './sessions';
 import { setting } from './settings';
 import type { Snapshots } from './snapshots';
+import { sweep } from './sweep';
 import { functionCount, pauseWords, receiptWords } from './words';
 
 /** The ids of the modules that were built here, by which their patches are known again. */
@@ -39,8 +40,8 @@ export class Patcher {
     private readonly binary: () => string,
   ) {}
 
-  /** The command: builds, inspects, loads and activates. */
-  async patch(session?: Session): Promise<Patch | undefined> {
+  /** The command: builds, inspects, loads and activates. place: where progress is shown. */
+  async patch(session?: Session, place = vscode.ProgressLocation.Notification): Promise<Patch | undefined> {
     session ??= await pickSession(this.sessions);
     if (!session) {
       return undefined;
@@ -49,7 +50,7 @@ export class Patcher {
     return this.work(chosen, t('Darn did not patch the program'), async (step, signal) => {
       const loaded = await this.buildAndLoad(chosen, step, signal);
       return loaded && (await this.switchOn(chosen, loaded.patch, loaded.built, step));
-    });
+    }, place);
   }
 
   /** Builds the edit and loads it, without activating it. */
@@ -62,12 +63,12 @@ export class Patcher {
   readonly own = (patch: Patch): boolean => this.built().includes(patch.module);
 
   /** Runs one operation at a time, with progress and cancel; a later one ends the one under way. */
-  private async work<T>(session: Session, title: string, task: (step: (text: string) => void, signal: AbortSignal) => Promise<T>): Promise<T | undefined> {
+  private async work<T>(session: Session, title: string, task: (step: (text: string) => void, signal: AbortSignal) => Promise<T>, location = vscode.ProgressLocation.Notification): Promise<T | undefined> {
     this.running?.abort.abort();
     await this.running?.done;
     const abort = new AbortController();
     const done = vscode.window.withProgress(
-      { location: vscode.ProgressLocation.Notification, title: t('Patching {0}', session.debug.name), cancellable: true },
+      { location, title: t('Patching {0}', session.debug.name), cancellable: true },
       async (progress, token) => {
         token.onCancellationRequested(() => abort.abort());
         return task((message) => {
@@ -193,16 +194,19 @@ export class Patcher {
     const place = buildPlace(a) ?? (await this.foundPlace(session));
     const snapshot = await this.snapshots.of(a);
     const scope = vscode.Uri.file(place.cwd);
+    const modules = path.join(this.storage, 'modules');
+    await sweep(modules);
     return {
       darn: this.binary(),
       pid: target.pid,
       cwd: place.cwd,
       package: place.package,
-      base: a.base ?? (setting('base', scope) || snapshot?.base),
-      output: path.join(this.storage, 'modules', String(target.pid), `${path.basename(place.cwd)}-${Date.now()}.so`),
+      base: a.base ?? snapshot?.base ?? setting('base', scope),
+      // The file's name is the patch's; a module does not overwrite one that is loaded.
+      output: path.join(modules, String(target.pid), Date.now().toString(36), `${path.basename(place.cwd)}.so`),
       buffers: unsaved(),
       partial: setting('partial', scope),
-      env: { ...process.env, ...snapshot?.env },
+      env: { ...process.env, ...environment(a), ...snapshot?.env },
       signal,
     };
   }

@@ -1,8 +1,9 @@
-import { readdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import * as path from 'node:path';
 import type { Attributes } from './launch';
 import { output } from './output';
 import { takeSnapshot, type Snapshot } from './snapshot';
+import { sweep } from './sweep';
 
 /** The attribute of a configuration that names the snapshot of its source. */
 const attribute = '__darnSnapshot';
@@ -16,7 +17,7 @@ export class Snapshots {
 
   constructor(storage: string) {
     this.folder = path.join(storage, 'snapshots');
-    this.swept = this.sweep();
+    this.swept = sweep(this.folder);
   }
 
   /** Keeps the source of a program that is about to be built; resolves when it is kept. */
@@ -49,22 +50,6 @@ export class Snapshots {
     const id = a[attribute];
     if (typeof id === 'string' && this.kept.delete(id)) {
       await rm(path.join(this.folder, id), { recursive: true, force: true });
-    }
-  }
-
-  /** Removes what editors have left that are gone. */
-  private async sweep(): Promise<void> {
-    for (const name of await readdir(this.folder).catch(() => [])) {
-      const pid = Number(name.split('-')[0]);
-      try {
-        process.kill(pid, 0);
-        if (pid !== process.pid) {
-          continue; // another window's
-        }
-      } catch {
-        // it is gone
-      }
-      await rm(path.join(this.folder, name), { recursive: true, force: true });
     }
   }
 }
