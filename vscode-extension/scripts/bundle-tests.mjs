@@ -8,7 +8,7 @@ const tests = readdirSync(`test/${kind}`).filter((name) => name.endsWith('.test.
 
 /** One bundle for all files: what they share must be there once. */
 const bundle = {
-  stdin: { contents: tests.map((name) => `import './${name}';`).join('\n'), resolveDir: `test/${kind}` },
+  stdin: { contents: tests.sort().map((name) => `import './${name}';`).join('\n'), resolveDir: `test/${kind}` },
   outfile: `dist/${kind}/tests.js`,
 };
 const common = {

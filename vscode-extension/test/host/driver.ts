@@ -12,7 +12,7 @@ const limit = 240_000;
 
 /** Runs the tests of this folder in the extension host; the answer is the exit code. */
 async function main(release: Release): Promise<number> {
-  const tea = new Tea();
+  const tea = Tea.make();
   const output = join(temporary('host'), 'output');
   writeFileSync(output, '');
   const log: string[] = [];
@@ -37,7 +37,7 @@ async function main(release: Release): Promise<number> {
       payload: JSON.stringify([
         ['extensionDevelopmentPath', remote + extension],
         ['extensionTestsPath', remote + join(extension, 'dist/host/index.js')],
-        ['extensionEnvironment', JSON.stringify({ DARN_TEST_FOLDER: tea.folder, DARN_TEST_OUTPUT: output })],
+        ['extensionEnvironment', JSON.stringify({ DARN_TEST_FOLDER: tea.folder, DARN_TEST_OUTPUT: output, DARN_TEST_GREP: process.env.DARN_TEST_GREP })],
         ['skipWelcome', 'true'],
       ]),
     });

@@ -2,14 +2,14 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
-/** The folder of the extension: tests run there. */
-export const extension = resolve('.');
+/** The folder of the extension; tests are bundled into two folders of it. */
+export const extension = resolve(__dirname, '../..');
 
 /** The darn binary that comes with the extension; "make vsix" builds it. */
 export const darn = join(extension, 'bin/darn');
 
 /** The package that "make vsix" builds. */
-export const vsix = resolve('../bin/darn-linux-x64.vsix');
+export const vsix = resolve(extension, '../bin/darn-linux-x64.vsix');
 
 /** A new folder that is removed when this process ends. */
 export function temporary(name: string): string {

@@ -6,10 +6,25 @@ import { endWithUs } from './processes';
 
 /** A workspace folder with the program tea of test/targets, in git. */
 export class Tea {
-  readonly folder = temporary('tea');
-  readonly executable = join(this.folder, 'tea');
+  readonly executable: string;
 
-  constructor() {
+  private constructor(readonly folder: string) {
+    this.executable = join(folder, 'tea');
+  }
+
+  /** The workspace that another process has made. */
+  static at(folder: string): Tea {
+    return new Tea(folder);
+  }
+
+  /** Makes a workspace, which goes with this process. */
+  static make(): Tea {
+    const tea = new Tea(temporary('tea'));
+    tea.commit();
+    return tea;
+  }
+
+  private commit(): void {
     this.reset();
     writeFileSync(join(this.folder, '.gitignore'), 'tea\nbill*.txt*\n*.so\n__debug*\n');
     const git = (...args: string[]) => execFileSync('git', ['-C', this.folder, '-c', 'user.name=t', '-c', 'user.email=t@example.com', ...args]);

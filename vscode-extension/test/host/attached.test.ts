@@ -1,0 +1,80 @@
+import * as vscode from 'vscode';
+import { strict as assert } from 'node:assert';
+import type { Session } from '../../src/session';
+import { eventually } from '../workbench/eventually';
+import { edit, reset, start, stop, tea } from './editor';
+
+const wrong = '3 cups of tea: 7.5 EUR';
+const right = '3 cups of tea: 7.05 EUR';
+
+describe('a program that runs already', () => {
+  let program: ReturnType<typeof tea.run>;
+  let session: Session;
+  let module: string;
+  const bill = (expected: string) => eventually('the bill', () => tea.bill('attached'), expected);
+  const attach = () => start({ name: 'running tea', type: 'darn', request: 'attach', mode: 'local', processId: program.pid });
+  const first = () => {
+    const [patch] = session.patches;
+    assert.ok(patch, 'there is no patch');
+    return patch;
+  };
+  const states = () => session.patches.map((p) => p.state).join();
+
+  before(async () => {
+    await reset();
+    module = tea.module('zeros', '%d.%d EUR', '%d.%02d EUR');
+    program = tea.run('attached');
+    await bill(wrong);
+    session = await attach();
+  });
+  after(async () => {
+    await stop();
+    await program.stop();
+    await reset();
+  });
+
+  it('takes a module that was built before', async () => {
+    const patch = await session.load(module);
+    assert.equal(patch?.name, 'zeros');
+    assert.equal(states(), 'loaded');
+    await session.activate({ id: patch.id });
+    await bill(right);
+  });
+
+  it('keeps its patch when the session ends, and the next session finds it', async () => {
+    await stop();
+    await bill(right);
+    session = await attach();
+    await eventually('patches', states, 'active');
+    assert.equal(first().name, 'zeros');
+    await session.deactivate(first().id);
+    await bill(wrong);
+  });
+
+  it('is patched when it reaches a line, without a stop', async () => {
+    const id = first().id;
+    await session.activate({ id, at: { path: `${tea.folder}/main.go`, line: tea.line('main.go', 'write(os.Args[1], text)') } });
+    await bill(right);
+    await eventually('patches', states, 'active');
+    assert.equal(vscode.debug.activeStackItem instanceof vscode.DebugStackFrame, false);
+    await session.deactivate(id);
+    await bill(wrong);
+  });
+
+  it('stops at the first call of the new code', async () => {
+    const id = first().id;
+    await session.activate({ id, stopOnFirstCall: true });
+    const frame = await eventually('the active frame', () => vscode.debug.activeStackItem,
+      (item) => item instanceof vscode.DebugStackFrame) as vscode.DebugStackFrame;
+    const { stackFrames } = await frame.session.customRequest('stackTrace', { threadId: frame.threadId }) as { stackFrames: { name: string }[] };
+    assert.equal(stackFrames[0]?.name, 'main.bill');
+    await vscode.commands.executeCommand('workbench.action.debug.continue');
+    await bill(right);
+  });
+
+  it('is patched from the source of git\'s revision', async () => {
+    await edit('bill.go', 'cups of tea', 'pots of tea');
+    await vscode.commands.executeCommand('darn.patch');
+    await bill('3 pots of tea: 7.5 EUR');
+  });
+});
