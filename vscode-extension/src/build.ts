@@ -42,8 +42,9 @@ export async function build(o: BuildOptions): Promise<BuildResult> {
   const scratch = await mkdtemp(path.join(os.tmpdir(), 'darn-overlay-'));
   try {
     const args = ['build', '--json', '--progress', '--pid', String(o.pid), '--output', o.output];
+    const copies = new Map<string, string>();
     if (o.buffers.size > 0) {
-      args.push('--overlay', await writeOverlay(scratch, o.buffers));
+      args.push('--overlay', await writeOverlay(scratch, o.buffers, copies));
     }
     if (o.base) {
       args.push('--base', o.base);
@@ -71,20 +72,24 @@ export async function build(o: BuildOptions): Promise<BuildResult> {
     if (o.signal.aborted) {
       throw new Cancelled();
     }
-    return parseBuild(ended.stdout, ended.stderr, o.cwd);
+    return parseBuild(ended.stdout, ended.stderr, o.cwd, copies);
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }
 }
 
-/** Writes texts to a folder, and the overlay of the go command that names them. */
-export async function writeOverlay(dir: string, buffers: ReadonlyMap<string, string>): Promise<string> {
+/**
+ * Writes texts to a folder, and the overlay of the go command that names them.
+ * Notes in copies which file each of them stands for.
+ */
+export async function writeOverlay(dir: string, buffers: ReadonlyMap<string, string>, copies = new Map<string, string>()): Promise<string> {
   const replace: Record<string, string> = {};
   let n = 0;
   for (const [file, text] of buffers) {
     const copy = path.join(dir, `${n++}-${path.basename(file)}`);
     await writeFile(copy, text);
     replace[file] = copy;
+    copies.set(copy, file);
   }
   const overlay = path.join(dir, 'overlay.json');
   await writeFile(overlay, JSON.stringify({ Replace: replace }));
@@ -107,7 +112,7 @@ export function parseStep(line: string): Step | undefined {
 }
 
 /** Reads what `darn build --json` printed; throws a Refusal if it built nothing. */
-export function parseBuild(stdout: string, stderr: string, cwd: string): BuildResult {
+export function parseBuild(stdout: string, stderr: string, cwd: string, copies?: ReadonlyMap<string, string>): BuildResult {
   let answer: (BuildResult & { error?: undefined }) | { error: string; findings?: Finding[] };
   try {
     answer = JSON.parse(stdout) as typeof answer;
@@ -116,7 +121,7 @@ export function parseBuild(stdout: string, stderr: string, cwd: string): BuildRe
     throw new Refusal(said || t('darn build ended without a word. Run it in a terminal to see why.'));
   }
   if (answer.error !== undefined) {
-    const findings = answer.findings ?? compilerErrors(answer.error, cwd);
+    const findings = answer.findings ?? compilerErrors(answer.error, cwd, copies);
     throw new Refusal(answer.error, findings);
   }
   return answer;
@@ -125,17 +130,21 @@ export function parseBuild(stdout: string, stderr: string, cwd: string): BuildRe
 /** The code of what the compiler refuses. */
 export const compileError = 'compile-error';
 
-/** The errors in what the go command printed. Relative paths start at cwd. */
-export function compilerErrors(text: string, cwd: string): Finding[] {
+/**
+ * The errors in what the go command printed. Relative paths start at cwd. Of files
+ * in an overlay it names the copies.
+ */
+export function compilerErrors(text: string, cwd: string, copies: ReadonlyMap<string, string> = new Map()): Finding[] {
   const findings: Finding[] = [];
   for (const line of text.split('\n')) {
     const m = /(?:^|\s)((?:[^\s:]+)\.go:\d+(?::\d+)?): (.+)$/.exec(line);
     const place = parsePlace(m?.[1]);
     if (m && place) {
+      const file = path.resolve(cwd, place.file);
       findings.push({
         code: compileError,
         severity: 'error',
-        source: `${path.resolve(cwd, place.file)}:${place.line}${place.column ? `:${place.column}` : ''}`,
+        source: `${copies.get(file) ?? file}:${place.line}${place.column ? `:${place.column}` : ''}`,
         message: m[2] ?? '',
         advice: t('correct it: only source that compiles can be made a patch'),
       });

@@ -85,6 +85,19 @@ export function resolveAttributes(given: Attributes, s: Surroundings, files: rea
   return a;
 }
 
+/**
+ * The folder of the package that is built at a launch; undefined if none is built.
+ * The Go extension's programs are relative to the folder that it builds in.
+ */
+export function builtFolder(a: Attributes, workspace = '/'): string | undefined {
+  if (a.request !== 'launch' || (a.mode !== 'debug' && a.mode !== 'test') || !a.program) {
+    return undefined;
+  }
+  const from = a.__buildDir ?? a.dlvCwd ?? workspace;
+  const program = path.resolve(workspace, typeof from === 'string' ? from : '', a.program);
+  return program.endsWith('.go') ? path.dirname(program) : program;
+}
+
 /** The variables that a configuration sets for its program and its build. */
 export function environment(a: Attributes): Record<string, string> {
   return Object.fromEntries(Object.entries(a.env ?? {}).filter((e): e is [string, string] => e[1] !== null));
@@ -99,7 +112,6 @@ export interface BuildPlace {
 
 /** Where the source of a program is that was launched so; undefined if that says nothing. */
 export function buildPlace(a: Attributes): BuildPlace | undefined {
-  return a.request === 'launch' && (a.mode === 'debug' || a.mode === 'test') && a.program
-    ? { cwd: a.program.endsWith('.go') ? path.dirname(a.program) : a.program, package: undefined }
-    : undefined;
+  const cwd = builtFolder(a);
+  return cwd === undefined ? undefined : { cwd, package: undefined };
 }

@@ -1,6 +1,6 @@
 import { rm } from 'node:fs/promises';
 import * as path from 'node:path';
-import type { Attributes } from './launch';
+import { builtFolder, type Attributes } from './launch';
 import { output } from './output';
 import { takeSnapshot, type Snapshot } from './snapshot';
 import { sweep } from './sweep';
@@ -21,11 +21,11 @@ export class Snapshots {
   }
 
   /** Keeps the source of a program that is about to be built; resolves when it is kept. */
-  async take(a: Attributes): Promise<void> {
-    if (a.request !== 'launch' || (a.mode !== 'debug' && a.mode !== 'test') || !a.program) {
+  async take(a: Attributes, workspace?: string): Promise<void> {
+    const dir = builtFolder(a, workspace);
+    if (dir === undefined) {
       return;
     }
-    const dir = a.program.endsWith('.go') ? path.dirname(a.program) : a.program;
     const id = (a[attribute] as string | undefined) ?? `${process.pid}-${this.n++}`;
     a[attribute] = id;
     const store = path.join(this.folder, id);

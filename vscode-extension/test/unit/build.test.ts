@@ -54,6 +54,9 @@ describe('compilerErrors', () => {
   it('reads absolute paths and lines without columns', () => {
     assert.deepEqual(compilerErrors('/src/a.go:3: syntax error: x: y', '/ws').map((f) => [f.source, f.message]), [['/src/a.go:3', 'syntax error: x: y']]);
   });
+  it('names the file that a copy stands for', () => {
+    assert.equal(compilerErrors('../tmp/0-a.go:3:1: no', '/ws', new Map([['/tmp/0-a.go', '/ws/a.go']]))[0]?.source, '/ws/a.go:3:1');
+  });
   it('reads no place where there is none', () => assert.deepEqual(compilerErrors('no required module provides x; to add it:\n\tgo get x', '/ws'), []));
 });
 

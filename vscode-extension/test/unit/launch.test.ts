@@ -1,5 +1,5 @@
 import { strict as assert } from 'node:assert';
-import { buildPlace, completeAttributes, defaultAttributes, resolveAttributes, type Attributes } from '../../src/launch';
+import { builtFolder, buildPlace, completeAttributes, defaultAttributes, resolveAttributes, type Attributes } from '../../src/launch';
 
 const around = { folder: '/ws', activeFile: '/ws/cmd/shop/main.go' };
 const launch = (more: Partial<Attributes>): Attributes => ({ name: 'n', type: 'darn', request: 'launch', ...more });
@@ -53,6 +53,18 @@ describe('resolveAttributes', () => {
     assert.throws(() => resolveAttributes(launch({ mode: 'exec' }), around, []), /program is missing/);
     assert.throws(() => resolveAttributes(launch({ mode: 'debug', program: '' }), around, []), /There is no program to debug/);
   });
+});
+
+describe('builtFolder', () => {
+  for (const [what, a, want] of [
+    ['is that of the program', { mode: 'debug', program: '/ws/cmd' }, '/ws/cmd'],
+    ['is that of a file', { mode: 'test', program: '/ws/a_test.go' }, '/ws'],
+    ['is where the Go extension builds', { mode: 'debug', program: '.', __buildDir: '/ws/cmd' }, '/ws/cmd'],
+    ['may be relative to the workspace', { mode: 'debug', program: './cmd' }, '/ws/cmd'],
+    ['is none of an executable', { mode: 'exec', program: '/ws/x' }, undefined],
+  ] as const) {
+    it(what, () => assert.equal(builtFolder(launch(a), '/ws'), want));
+  }
 });
 
 describe('buildPlace', () => {
