@@ -148,9 +148,6 @@ export class Patcher {
     for (const id of plan.off) {
       await session.deactivate(id);
     }
-    if (plan.replace) {
-      await session.refresh();
-    }
     const receipt = session.receipts.get(patch.id);
     const done = t('Patched {0}: {1} replaced, {2}', session.debug.name,
       functionCount(now.functions?.length ?? 0), receipt ? pauseWords(receipt) : '');

@@ -1,9 +1,13 @@
 import * as vscode from 'vscode';
 import type { Attributes } from './launch';
 import type { Substitution } from './place';
-import { Refusal, type Finding, type Outcome, type Patch, type PatchEvent, type Receipt, type Requests, type Target } from './protocol';
+import { Refusal, type Finding, type Listing, type Patch, type PatchEvent, type Receipt, type Requests, type Target } from './protocol';
 
-/** One debug session whose adapter is Darn, and the patches in its program. */
+/**
+ * One debug session whose adapter is Darn, and the patches in its program. What is
+ * known of them comes from the messages as they are sent, in their order: the
+ * editor may pass on an answer after the event that has followed it.
+ */
 export class Session {
   patches: Patch[] = [];
   target: Target | undefined;
@@ -54,43 +58,48 @@ export class Session {
 
   /** Asks the program for its patches. Rejects with a Refusal if it has ended, or is not there yet. */
   async refresh(): Promise<void> {
-    const { patches, target } = await this.request('darn/list', {});
+    await this.request('darn/list', {});
+  }
+
+  async load(path: string): Promise<Patch | undefined> {
+    return (await this.request('darn/load', { path })).patch;
+  }
+
+  async activate(args: Requests['darn/activate'][0]): Promise<Patch | undefined> {
+    return (await this.request('darn/activate', args)).patch;
+  }
+
+  async deactivate(id: string): Promise<Patch | undefined> {
+    return (await this.request('darn/deactivate', { id })).patch;
+  }
+
+  async unload(id: string): Promise<void> {
+    await this.request('darn/unload', { id });
+  }
+
+  /** Takes in the answer to darn/list. */
+  onList({ patches, target }: Listing): void {
     this.patches = patches;
     this.target = target;
     this.changed();
   }
 
-  load(path: string): Promise<Patch | undefined> {
-    return this.change('darn/load', { path });
-  }
-
-  activate(args: Requests['darn/activate'][0]): Promise<Patch | undefined> {
-    return this.change('darn/activate', args);
-  }
-
-  deactivate(id: string): Promise<Patch | undefined> {
-    return this.change('darn/deactivate', { id });
-  }
-
-  async unload(id: string): Promise<void> {
-    await this.change('darn/unload', { id });
-    this.remove(id);
-  }
-
-  private async change<C extends keyof Requests>(command: C, args: Requests[C][0]): Promise<Patch | undefined> {
-    const { patch, receipt } = (await this.request(command, args)) as Outcome;
-    this.note(patch, receipt);
-    return patch;
-  }
-
   /** Takes in what the event says. */
-  onPatch(event: PatchEvent): void {
-    if (event.reason === 'unloaded') {
-      this.note(undefined, event.receipt);
-      this.remove(event.patch.id);
-    } else {
-      this.note(event.patch, event.receipt);
+  onPatch({ reason, patch, receipt }: PatchEvent): void {
+    if (receipt) {
+      this.lastReceipt = receipt;
+      this.receipts.set(patch.id, receipt);
     }
+    const at = this.patches.findIndex((p) => p.id === patch.id);
+    if (reason === 'unloaded') {
+      this.patches = this.patches.filter((p) => p.id !== patch.id);
+      this.receipts.delete(patch.id);
+    } else if (at < 0) {
+      this.patches.push(patch);
+    } else {
+      this.patches[at] = patch;
+    }
+    this.changed();
   }
 
   /** Forgets the program: it has ended. */
@@ -98,30 +107,6 @@ export class Session {
     this.patches = [];
     this.target = undefined;
     this.receipts.clear();
-    this.changed();
-  }
-
-  private note(patch: Patch | undefined, receipt: Receipt | undefined): void {
-    if (receipt) {
-      this.lastReceipt = receipt;
-      if (patch) {
-        this.receipts.set(patch.id, receipt);
-      }
-    }
-    if (patch) {
-      const at = this.patches.findIndex((p) => p.id === patch.id);
-      if (at < 0) {
-        this.patches.push(patch);
-      } else {
-        this.patches[at] = patch;
-      }
-    }
-    this.changed();
-  }
-
-  private remove(id: string): void {
-    this.patches = this.patches.filter((p) => p.id !== id);
-    this.receipts.delete(id);
     this.changed();
   }
 }

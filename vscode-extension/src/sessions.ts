@@ -26,14 +26,6 @@ export class Sessions implements vscode.DebugAdapterTrackerFactory, vscode.Dispo
   constructor() {
     this.subscriptions = vscode.Disposable.from(
       ...debugTypes.map((type) => vscode.debug.registerDebugAdapterTrackerFactory(type, this)),
-      vscode.debug.onDidReceiveDebugSessionCustomEvent((e) => {
-        const session = this.all.get(e.session.id);
-        if (session && e.event === 'darn/patch') {
-          const event = e.body as PatchEvent;
-          session.onPatch(event);
-          this.patch.fire({ session, event });
-        }
-      }),
       vscode.debug.onDidChangeActiveDebugSession(() => this.changed()),
       vscode.debug.onDidTerminateDebugSession((s) => {
         if (this.all.delete(s.id)) {
@@ -87,6 +79,15 @@ export class Sessions implements vscode.DebugAdapterTrackerFactory, vscode.Dispo
               }
               hadPatches = false;
             }, () => undefined); // without a program, as with noDebug, there are no patches
+            break;
+          case 'listed':
+            session?.onList(heard.listing);
+            break;
+          case 'patch':
+            if (session) {
+              session.onPatch(heard.event);
+              this.patch.fire({ session, event: heard.event });
+            }
             break;
           case 'refused':
             session?.noteRefusal(heard.findings);

@@ -1,4 +1,4 @@
-import type { Finding } from './protocol';
+import type { Finding, Listing, PatchEvent } from './protocol';
 
 /** A message of the debug adapter protocol, as far as Darn looks at it. */
 interface Message {
@@ -10,7 +10,6 @@ interface Message {
   body?: {
     supportsDarn?: boolean;
     findings?: Finding[];
-    error?: { format?: string };
   };
 }
 
@@ -19,6 +18,8 @@ export type Heard =
   | { kind: 'capabilities'; darn: boolean }
   | { kind: 'ready' }
   | { kind: 'refused'; command: string; findings: Finding[] }
+  | { kind: 'listed'; listing: Listing }
+  | { kind: 'patch'; event: PatchEvent }
   | { kind: 'ended' }
   | undefined;
 
@@ -26,6 +27,9 @@ export type Heard =
 export function hear(raw: unknown): Heard {
   const m = raw as Message;
   if (m.type === 'event') {
+    if (m.event === 'darn/patch') {
+      return { kind: 'patch', event: m.body as unknown as PatchEvent };
+    }
     return m.event === 'exited' || m.event === 'terminated' ? { kind: 'ended' } : undefined;
   }
   if (m.type !== 'response') {
@@ -36,6 +40,9 @@ export function hear(raw: unknown): Heard {
   }
   if (m.command === 'configurationDone' && m.success) {
     return { kind: 'ready' };
+  }
+  if (m.command === 'darn/list' && m.success) {
+    return { kind: 'listed', listing: m.body as unknown as Listing };
   }
   if (m.command?.startsWith('darn/') && m.success === false) {
     return { kind: 'refused', command: m.command, findings: m.body?.findings ?? [] };

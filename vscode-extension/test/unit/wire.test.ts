@@ -10,7 +10,9 @@ describe('hear', () => {
       { kind: 'refused', command: 'darn/load', findings: [{ code: 'busy' }] }],
     ['a failure without findings', { type: 'response', command: 'darn/load', success: false }, { kind: 'refused', command: 'darn/load', findings: [] }],
     ['that the program has ended', { type: 'event', event: 'exited' }, { kind: 'ended' }],
-    ['nothing in a success', { type: 'response', command: 'darn/load', success: true }, undefined],
+    ['the patches', { type: 'response', command: 'darn/list', success: true, body: { patches: [] } }, { kind: 'listed', listing: { patches: [] } }],
+    ['what happens to a patch', { type: 'event', event: 'darn/patch', body: { reason: 'loaded' } }, { kind: 'patch', event: { reason: 'loaded' } }],
+    ['nothing in another success', { type: 'response', command: 'darn/load', success: true }, undefined],
     ['nothing in an output', { type: 'event', event: 'output' }, undefined],
   ] as const) {
     it(`hears ${what}`, () => assert.deepEqual(hear(message), want));
