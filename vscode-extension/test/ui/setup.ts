@@ -43,8 +43,3 @@ export async function openWindow(folder: string): Promise<Workbench> {
   await workbench.open(server.url, folder);
   return workbench;
 }
-
-/** Changes the user's settings, which are the tests' own otherwise. */
-export function settings(more: object): void {
-  server?.settings(more);
-}

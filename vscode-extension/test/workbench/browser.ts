@@ -13,7 +13,7 @@ export function startBrowser(): Promise<Browser> {
 
 /** A window that reaches this machine only; what is logged in it goes to log. */
 export async function newWindow(browser: Browser, log: string[]): Promise<Page> {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, colorScheme: 'light' });
   await context.route((url) => url.hostname !== '127.0.0.1', (route) => route.abort());
   const page = await context.newPage();
   page.on('console', (message) => log.push(`${message.type()}: ${message.text()}`));

@@ -1,7 +1,7 @@
 import { strict as assert } from 'node:assert';
 
 /** How long tests wait for what must come, in ms: machines may be slow. */
-export const patience = 60_000;
+export const patience = Number(process.env.DARN_TEST_PATIENCE ?? 60_000);
 
 /** Polls until the value is as expected; then, or at last, asserts that. */
 export async function eventually<T>(what: string, get: () => T | Promise<T>, expected: T | ((value: T) => boolean)): Promise<T> {

@@ -14,8 +14,6 @@ export interface Server {
   readonly data: string;
   /** What the server has printed. */
   readonly output: readonly string[];
-  /** Replaces the user's settings; the workbench notices by itself. */
-  settings(more: object): void;
   stop(): Promise<void>;
 }
 
@@ -44,7 +42,11 @@ const quiet = {
   'files.simpleDialog.enable': true,
   'debug.openDebug': 'neverOpen',
   'debug.internalConsoleOptions': 'neverOpen',
-  'workbench.colorTheme': 'Default Light Modern',
+  // The browser's preference decides, which tests can change at once.
+  'window.autoDetectColorScheme': true,
+  'window.autoDetectHighContrast': true,
+  'workbench.preferredLightColorTheme': 'Default Light Modern',
+  'workbench.preferredDarkColorTheme': 'Default Dark Modern',
 };
 
 /**
@@ -58,11 +60,8 @@ export async function startServer(release: Release, flags: string[], vsixes: str
   const main = join(modules, 'code-server/lib/vscode/out/server-main.js');
   const data = temporary('server');
 
-  const settings = (more: object) => {
-    mkdirSync(join(data, 'data/User'), { recursive: true });
-    writeFileSync(join(data, 'data/User/settings.json'), JSON.stringify({ ...quiet, ...more }, null, 1));
-  };
-  settings({});
+  mkdirSync(join(data, 'data/User'), { recursive: true });
+  writeFileSync(join(data, 'data/User/settings.json'), JSON.stringify(quiet));
   if (vsixes.length > 0) {
     const install = vsixes.flatMap((file) => ['--install-extension', file]);
     execFileSync(node, [main, '--server-data-dir', data, '--accept-server-license-terms', ...install], { stdio: 'pipe' });
@@ -79,7 +78,6 @@ export async function startServer(release: Release, flags: string[], vsixes: str
     url: `http://127.0.0.1:${port}/`,
     data,
     output,
-    settings,
     stop: () => own.stop(),
   };
 }

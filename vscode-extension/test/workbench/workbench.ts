@@ -1,5 +1,5 @@
 import type { Locator, Page } from 'playwright-core';
-import { patience } from './eventually';
+import { eventually, patience } from './eventually';
 
 /** The workbench in a browser's page, and what a person does in it. */
 export class Workbench {
@@ -14,17 +14,20 @@ export class Workbench {
     await this.page.locator('.explorer-viewlet .monaco-list-row').first().waitFor();
   }
 
-  /** Runs the command with this title in the palette. */
+  /** Runs the command with this title in the palette, once the palette has it. */
   async command(title: string): Promise<void> {
-    await this.page.keyboard.press('F1');
-    await this.pick(`>${title}`, title);
-  }
-
-  /** Types into the open quick pick, or the next to open, and takes the row with the text. */
-  async pick(typed: string, row: string): Promise<void> {
-    await this.quickInput.waitFor();
-    await this.quickInput.fill(typed);
-    await this.quickRow(row).click();
+    await eventually(`the command ${title}`, async () => {
+      await this.page.keyboard.press('F1');
+      await this.quickInput.fill(`>${title}`);
+      try {
+        await this.quickRow(title).click({ timeout: 2000 });
+        return true;
+      } catch {
+        // A window has its extensions' commands a little after it has opened.
+        await this.page.keyboard.press('Escape');
+        return false;
+      }
+    }, true);
   }
 
   /** Answers an open input box. */
@@ -93,10 +96,25 @@ export class Workbench {
     return this.page.locator('.codelens-decoration a', { hasText: text }).first();
   }
 
-  /** The rows of the pane with this title. */
+  /** The pane with this title in the side bar. */
+  pane(title: string): Locator {
+    return this.page.locator('.pane', { has: this.page.locator('.pane-header', { hasText: title }) });
+  }
+
+  /** Opens the debugger's side bar, with room for the patches. */
+  async showPatches(): Promise<void> {
+    await this.command('Focus on Patches View');
+    for (const title of ['Variables', 'Watch', 'Breakpoints']) {
+      const header = this.pane(title).locator('.pane-header');
+      if (await header.getAttribute('aria-expanded') === 'true') {
+        await header.click();
+      }
+    }
+  }
+
+  /** The first row of a pane that has the text. */
   row(pane: string, text: string | RegExp): Locator {
-    return this.page.locator('.pane', { has: this.page.locator('.pane-header', { hasText: pane }) })
-      .locator('.monaco-list-row', { hasText: text }).first();
+    return this.pane(pane).locator('.monaco-list-row', { hasText: text }).first();
   }
 
   /** Presses the inline action of a row, which shows while the mouse is over it. */
@@ -105,14 +123,20 @@ export class Workbench {
     await row.getByRole('button', { name: action }).click();
   }
 
-  /** Closes every toast and editor; unsaved changes are dropped. */
-  async tidy(): Promise<void> {
+  /** The button of this name in the toolbar of the debugger. */
+  toolbar(name: string): Locator {
+    return this.page.locator('.debug-toolbar').getByRole('button', { name }).first();
+  }
+
+  /** Picks from the menu of a line's number. */
+  async lineMenu(line: number, item: string): Promise<void> {
+    const number = this.page.locator('.editor-instance .margin-view-overlays .line-numbers', { hasText: new RegExp(`^${line}$`) });
+    await number.click({ button: 'right' });
+    await this.page.locator('.monaco-menu .action-item', { hasText: item }).click();
+  }
+
+  /** Closes every toast. */
+  async clearToasts(): Promise<void> {
     await this.command('Notifications: Clear All Notifications');
-    for (;;) {
-      await this.command('View: Revert and Close Editor');
-      if (await this.page.locator('.tabs-container .tab').count() === 0) {
-        return;
-      }
-    }
   }
 }
