@@ -28,7 +28,7 @@ describe('a program that is attached to', () => {
 
   it('takes a module from a file, after showing what it does', async () => {
     await wb.command('Darn: Load Patch Module…');
-    await wb.answer(`${tea.folder}/zeros.so`);
+    await wb.quickRow('zeros.so').click();
     const dialog = wb.page.locator('.monaco-dialog-box');
     await dialog.getByText('It fits the running program').waitFor();
     await dialog.getByText('main.bill').first().waitFor();

@@ -21,7 +21,6 @@ describe('a program that is launched', () => {
     const walkthrough = wb.page.locator('.gettingStartedContainer');
     await walkthrough.getByText('Patch a Running Go Program').first().waitFor();
     await walkthrough.getByText('Fix it and patch').waitFor();
-    await walkthrough.locator('.getting-started-media svg, .getting-started-media img').first().waitFor();
     await picture(wb, 'walkthrough');
     await walkthrough.getByRole('button', { name: 'Start Debugging' }).click();
     await bill(wrong);
