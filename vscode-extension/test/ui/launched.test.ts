@@ -68,9 +68,9 @@ describe('a program that is launched', () => {
   it('shows the old and the new source side by side', async () => {
     await wb.codeLens('compare with the old source').click();
     await wb.tab('old ↔ patch').waitFor();
-    const sides = wb.page.locator('.diff-editor');
-    await sides.locator('.original .view-line', { hasText: '%d.%d EUR' }).waitFor();
-    await sides.locator('.modified .view-line', { hasText: '%d.%02d EUR' }).waitFor();
+    const sides = wb.page.locator('.monaco-diff-editor');
+    await sides.locator('.original .view-line', { hasText: '%d.%d' }).waitFor();
+    await sides.locator('.modified .view-line', { hasText: '%d.%02d' }).waitFor();
     await picture(wb, 'diff');
     await wb.command('View: Close Editor');
   });

@@ -19,7 +19,7 @@ export class Tea {
 
   /** Makes a workspace, which goes with this process. */
   static make(): Tea {
-    const tea = new Tea(temporary('tea'));
+    const tea = new Tea(join(temporary('tea'), 'tea'));
     tea.commit();
     return tea;
   }

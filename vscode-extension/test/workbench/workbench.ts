@@ -89,7 +89,7 @@ export class Workbench {
 
   /** A button of a toast. */
   toastButton(text: string | RegExp, name: string): Locator {
-    return this.toast(text).getByRole('button', { name });
+    return this.toast(text).getByRole('button', { name, exact: true });
   }
 
   codeLens(text: string | RegExp): Locator {
