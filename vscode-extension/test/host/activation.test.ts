@@ -1,4 +1,5 @@
 import { strict as assert } from 'node:assert';
+import { appendFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { darnExtension, open } from './editor';
 
@@ -18,7 +19,7 @@ describe('the extension', () => {
     await darnExtension().activate();
     const took = performance.now() - before;
     // The figure to look at is printed; a busy machine must not fail the test.
-    process.env.DARN_TEST_ACTIVATION = took.toFixed(1);
+    appendFileSync(process.env.DARN_TEST_OUTPUT ?? '/dev/null', `      activation took ${took.toFixed(1)} ms, the bundle and the round trip to the editor included\n`);
     assert.ok(took < 2000, `${took} ms`);
   });
 });
