@@ -82,7 +82,7 @@ func TestPatchesOfProgramsWithTrimmedPathsAreSeenInto(t *testing.T) {
 
 // A module of a buffer that was not saved is of the file that the buffer shows.
 func TestPatchesOfUnsavedBuffersAreSeenInto(t *testing.T) {
-	main, _, exe := editTarget(t, "shop", threeLines, plainly)
+	main, _, _ := editTarget(t, "shop", threeLines, plainly)
 	dir := t.TempDir()
 	text, err := os.ReadFile(main)
 	if err != nil {
@@ -100,7 +100,7 @@ func TestPatchesOfUnsavedBuffersAreSeenInto(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	exe = buildIn(t, filepath.Dir(saved), plainly)
+	exe := buildIn(t, filepath.Dir(saved), plainly)
 	if _, err := builder.Build(t.Context(), builder.Options{Dir: filepath.Dir(saved), Overlay: overlay, Target: exe, Output: module}); err != nil {
 		t.Fatal(err)
 	}
