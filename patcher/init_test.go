@@ -1,6 +1,9 @@
 package patcher_test
 
 import (
+	"bytes"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -312,4 +315,33 @@ func within(t *testing.T, answer <-chan string, want string) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("no answer: the program hangs")
 	}
+}
+
+// A function that only assembly calls is named as Go's are, and entered with
+// anything in the registers in which they find their goroutine.
+func TestAssemblyIsPatchedWithWhatIsInitialised(t *testing.T) {
+	s := newProgram(t, "assembly")
+	source := filepath.Join(s.dir, "sum_amd64.s")
+	old, err := os.ReadFile(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(source, bytes.Replace(old, []byte("$100"), []byte("$200"), 1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	path := s.module(t, "assembly", edit{"func sum(", "var factor = int(sum(2))\n\nfunc sum(", "return n * 100", "return n*1000 + factor"})
+	target := s.start(t)
+	e, _ := attach(t, target)
+	p := load(t, e, path)
+	if !slices.ContainsFunc(p.Functions, func(f patcher.Function) bool { return f.Name == "main.helper" }) {
+		t.Errorf("it replaces %+v", p.Functions)
+	}
+	expect(t, target, "/sum", "112")
+	activate(t, e, p)
+	expect(t, target, "/sum", "212")
+	expect(t, target, "/total", "3109") // what initialises runs the old assembly
+	deactivate(t, e, p)
+	expect(t, target, "/sum", "112")
+	unload(t, e, p)
+	target.MustLive()
 }

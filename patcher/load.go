@@ -134,6 +134,7 @@ func (t *transition) addPatch(p *patchRecord, c *checked) ([]piece, error) {
 		plan := c.plans[i]
 		f := &functionRecord{Symbol: lf.Symbol, Entry: lf.Entry, Size: lf.Size, New: lf.New, Source: lf.Source, Encoding: plan.Encoding}
 		f.NewSize, f.Bridge, f.Pieces = c.size(lf.New-c.image.Base), lf.Bridge, lf.Pieces
+		f.Marked = p.Init != nil && knowsGoroutine(&lf.Function)
 		p.Functions = append(p.Functions, f)
 		d := t.reg.redirect(lf.Entry)
 		if d == nil {
@@ -154,7 +155,7 @@ func (t *transition) addPatch(p *patchRecord, c *checked) ([]piece, error) {
 	}
 	for _, f := range p.Functions {
 		if d := t.reg.redirect(f.Entry); d.Encoding != redirect.DirectEncoding {
-			f.layStub(d, f.marked(p))
+			f.layStub(d)
 		}
 	}
 	for d, plan := range thunks {

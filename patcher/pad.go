@@ -37,11 +37,11 @@ func padQuarter(d *redirectRecord) int {
 // layStub places f's stub, and its pad if it needs one, in the slot that
 // f.Stub is the address of. A stub that knows marks is longer, and begins before
 // a pad that is at the end.
-func (f *functionRecord) layStub(d *redirectRecord, marked bool) {
+func (f *functionRecord) layStub(d *redirectRecord) {
 	off := uint64(stubOffset)
 	if low, padded := padByte(d); padded {
 		f.Pad = f.Stub + low%slotSize
-		if marked && low%slotSize > stubOffset {
+		if f.Marked && low%slotSize > stubOffset {
 			off = redirect.StubAlign
 		}
 	}

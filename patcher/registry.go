@@ -67,6 +67,8 @@ type functionRecord struct {
 	// Stub is written when the patch comes onto the redirect's Stack; 0 with a
 	// direct redirect.
 	Stub uint64 `json:"stub,omitempty"`
+	// Marked tells whether the stub knows the goroutines that initialise the patch.
+	Marked bool `json:"marked,omitempty"`
 	// Pad is a jump to Stub, beside it; 0 if the entry leads straight there.
 	Pad uint64 `json:"pad,omitempty"`
 	// OldFrames counts the frames in code that the function replaces, when that
