@@ -345,3 +345,19 @@ func TestAssemblyIsPatchedWithWhatIsInitialised(t *testing.T) {
 	unload(t, e, p)
 	target.MustLive()
 }
+
+// What a required patch brings sees that patch, also if another one's activation
+// has it initialised.
+func TestWhatIsRequiredIsInitialisedWithItsOwnCode(t *testing.T) {
+	s := newShop(t)
+	add := edit{"type article struct {", "var sums = total(100, 1)\n\ntype article struct {", "	return n * price", "	return n * price * 50"}
+	first := s.module(t, "first", slices.Concat(add, edit{`"hello %s", name)`, `"hello %s of %d", name, sums)`}))
+	second := s.module(t, "second", slices.Concat(add, edit{`return "a " + t.label()`, `return fmt.Sprint(sums)`}), first)
+	target := s.start(t)
+	e, _ := attach(t, target)
+	load(t, e, first)
+	activate(t, e, load(t, e, second))
+	expect(t, target, "/describe", "5000")
+	expect(t, target, "/total", "15000")
+	target.MustLive()
+}

@@ -98,7 +98,7 @@ func (e *Engine) initialise(ctx context.Context, p *patchRecord) (notYet *findin
 		if !ok {
 			return nil, damaged("patch %s is to be initialised, which this program can't do", p.ID)
 		}
-		if err := e.lead(ctx, p.ID); err != nil {
+		if err := e.leadAll(ctx, p); err != nil {
 			return nil, err
 		}
 		hooked, err := rt.Hooked()
@@ -141,6 +141,32 @@ func (e *Engine) initialisesSoon(ctx context.Context, p *patchRecord) bool {
 		}
 	}
 	return false
+}
+
+// leadAll leads to the stubs of all that is initialised with p: what p requires
+// and is not yet, in the order of loading, and p.
+func (e *Engine) leadAll(ctx context.Context, p *patchRecord) error {
+	needed := map[string]bool{p.Module: true}
+	var lead []string
+	for _, q := range slices.Backward(e.reg.Patches) {
+		if !needed[q.Module] {
+			continue
+		}
+		for _, module := range q.Requires {
+			needed[module] = true
+		}
+		if i, err := e.initialisation(q); err != nil {
+			return err
+		} else if i != nil && i.Phase == InitPending {
+			lead = append(lead, q.ID)
+		}
+	}
+	for _, id := range slices.Backward(lead) {
+		if err := e.lead(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lead makes the entries of a patch's functions lead to its stubs, which it
