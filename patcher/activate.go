@@ -91,6 +91,7 @@ type switching struct {
 	leading bool     // no switch is set: the entries are made to lead to the patch
 	off     []string // the other patches that are switched off
 	entries []entryChange
+	links   []goruntime.Write // in stubs
 }
 
 // switching begins an operation on the patch with an id, if it is legal.
@@ -113,7 +114,7 @@ func (e *Engine) switching(op Operation, id string, replace bool) (*switching, e
 			s.switches = append(s.switches, arena.Position{Switch: q.Switch})
 		}
 	}
-	if s.entries, err = s.entryChanges(); err != nil {
+	if err := s.plan(); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -174,7 +175,7 @@ func (s *switching) carryOut(ctx context.Context) error {
 
 // prepare does what is to be done before the halt that rewrites entries.
 func (s *switching) prepare() error {
-	if len(s.entries) > 0 {
+	if len(s.entries)+len(s.links) > 0 {
 		if err := s.e.notForked(s.op, s.id); err != nil {
 			return err
 		}
@@ -188,6 +189,11 @@ func (s *switching) store() error {
 	if err := s.e.arena.SetSwitches(s.switches...); err != nil {
 		return err
 	}
+	if s.e.reg.led(s.id) != s.reg.led(s.id) {
+		if err := s.commit(); err != nil {
+			return err
+		}
+	}
 	s.e.reg.uncount(s.changed(), nil)
 	return nil
 }
@@ -199,7 +205,7 @@ func (s *switching) store() error {
 // just after it, it runs neither patch: so none below may be switched off with
 // it.
 func (s *switching) isOneStore() bool {
-	if len(s.entries) > 0 || !s.e.arena.Together(s.switches...) {
+	if len(s.entries)+len(s.links) > 0 || !s.e.arena.Together(s.switches...) {
 		return false
 	}
 	if s.was {
@@ -242,9 +248,9 @@ func (s *switching) rewrite(h *process.Halt) (err error) {
 			err = s.rollback(err)
 		}
 	}()
-	writes := make([]goruntime.Write, len(s.entries))
-	for i, c := range s.entries {
-		writes[i] = goruntime.Write{Addr: c.redirect.at(), Old: c.redirect.Now, New: c.want}
+	writes := slices.Clone(s.links)
+	for _, c := range s.entries {
+		writes = append(writes, goruntime.Write{Addr: c.redirect.at(), Old: c.redirect.Now, New: c.want})
 	}
 	if err := s.journal(writes); err != nil {
 		return err

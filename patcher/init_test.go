@@ -361,3 +361,64 @@ func TestWhatIsRequiredIsInitialisedWithItsOwnCode(t *testing.T) {
 	expect(t, target, "/total", "15000")
 	target.MustLive()
 }
+
+// Patches stand above each other in the order of their first activations, however
+// long they were initialised, and what initialises runs its own patch's code.
+func TestThePatchThatIsActivatedLastIsAboveThoseThatWereInitialisedLater(t *testing.T) {
+	s := newShop(t)
+	says := func(word string) edit { return edit{`"a " + t.label()`, `"` + word + ` " + t.label()`} }
+	first := s.module(t, "first", slices.Concat(slowly("len(describe(article{}))"), says("one")))
+	third := s.module(t, "third", slices.Concat(slowly("len(describe(article{}))"), says("three")))
+	second := s.module(t, "second", slices.Concat(discount, says("the second")))
+	fourth := s.module(t, "fourth", says("the fourth"))
+	target := s.start(t, "GOGC=1")
+	e, detach := attach(t, target)
+	a, c := load(t, e, first), load(t, e, third)
+	hurry(t, e, a)
+	hurry(t, e, c)
+	b := load(t, e, second)
+	activate(t, e, b)
+	expect(t, target, "/describe", "the second pen")
+	expect(t, target, "/total", "270")
+	expect(t, target, "/release", "released")
+	expect(t, target, "/release", "released")
+	for _, step := range []struct {
+		p                        *patcher.Patch
+		off                      bool
+		description, total, what string
+	}{
+		{c, false, "three pen", "1800", "it is above one that was active before"},
+		{a, false, "one pen", "1200", "it is above all"},
+		{a, true, "three pen", "1800", "those below stay"},
+		{a, false, "one pen", "1200", "it comes back"},
+		{c, true, "one pen", "1200", "one below it goes"},
+		{c, false, "one pen", "1200", "and keeps its place"},
+		{a, true, "three pen", "1800", "where it is seen"},
+		{c, true, "the second pen", "270", "and those before it"},
+	} {
+		if step.off {
+			deactivate(t, e, step.p)
+		} else {
+			activate(t, e, step.p)
+		}
+		t.Log(step.what)
+		expect(t, target, "/describe", step.description)
+		expect(t, target, "/total", step.total)
+	}
+	detach()
+	e, _ = attach(t, target)
+	activate(t, e, a)
+	activate(t, e, load(t, e, fourth))
+	expect(t, target, "/describe", "the fourth pen")
+	expect(t, target, "/total", "1200")
+	deactivate(t, e, a)
+	unload(t, e, a)
+	expect(t, target, "/describe", "the fourth pen")
+	expect(t, target, "/total", "270")
+	unload(t, e, c)
+	deactivate(t, e, b)
+	unload(t, e, b)
+	expect(t, target, "/describe", "the fourth pen")
+	expect(t, target, "/total", "300")
+	target.MustLive()
+}

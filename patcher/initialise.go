@@ -173,8 +173,7 @@ func (e *Engine) leadAll(ctx context.Context, p *patchRecord) error {
 // leaves switched off.
 func (e *Engine) lead(ctx context.Context, id string) error {
 	s := &switching{transition: e.transit(OpActivate, id), leading: true}
-	var err error
-	if s.entries, err = s.entryChanges(); err != nil || len(s.entries) == 0 {
+	if err := s.plan(); err != nil || len(s.entries) == 0 {
 		return err
 	}
 	return s.carryOut(ctx)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/goruntime"
 	"github.com/darn-dev/darn/patcher/module"
 	"github.com/darn-dev/darn/patcher/process"
 	"github.com/darn-dev/darn/patcher/redirect"
@@ -18,19 +19,106 @@ type entryChange struct {
 	want     []byte
 }
 
-// entryChanges lists the redirects whose entry has to change with the switches,
-// after it has put a patch that is switched on onto their stacks.
-func (s *switching) entryChanges() ([]entryChange, error) {
-	var changes []entryChange
-	seen := map[uint64]bool{}
-	for _, p := range s.changed() {
-		for _, f := range p.Functions {
-			d := s.reg.redirect(f.Entry)
-			if p.ID == s.id && (s.on || s.leading) && !slices.Contains(d.Stack, p.ID) {
-				d.Stack = append(d.Stack, p.ID)
+// plan puts a patch that is switched on, or led, onto the stacks of its redirects
+// and says what has to change for that, and with the switches, at the entries and
+// in the stubs.
+func (s *switching) plan() error {
+	if s.on || s.leading {
+		if err := s.stack(s.patch()); err != nil {
+			return err
+		}
+	}
+	var err error
+	s.entries, err = s.entryChanges()
+	return err
+}
+
+// stack puts p onto the stacks of its redirects, for good at its first activation,
+// and lists the writes that link the stubs accordingly. They are in such an order
+// that whoever comes between two of them finds a way through the stubs: each leads
+// to one from which on all is as it will be.
+func (s *switching) stack(p *patchRecord) error {
+	first := s.on && p.Led
+	for _, f := range p.Functions {
+		d := s.reg.redirect(f.Entry)
+		was := slices.Clone(d.Stack)
+		if i := slices.Index(d.Stack, p.ID); i < 0 || first {
+			if i >= 0 {
+				d.Stack = slices.Delete(d.Stack, i, i+1)
+			}
+			at := len(d.Stack)
+			for s.on && at > 0 && s.reg.led(d.Stack[at-1]) {
+				at--
+			}
+			d.Stack = slices.Insert(d.Stack, at, p.ID)
+		}
+		if d.Encoding == redirect.DirectEncoding {
+			continue
+		}
+		for _, id := range d.Stack {
+			if !slices.Contains(was, id) {
+				continue // stubs writes it
+			}
+			w, err := s.link(d, id, was)
+			if err != nil {
+				return err
+			}
+			if !bytes.Equal(w.Old, w.New) {
+				s.links = append(s.links, w)
 			}
 		}
 	}
+	p.Led = s.leading
+	return nil
+}
+
+// led tells whether a patch is Led.
+func (r *registry) led(id string) bool {
+	p, err := r.patch(id)
+	return err == nil && p.Led
+}
+
+// link returns the write that makes the stub of a patch on d go on to the one
+// below it, after its place was that in another stack.
+func (t *transition) link(d *redirectRecord, id string, was []string) (w goruntime.Write, err error) {
+	p, err := t.reg.patch(id)
+	if err != nil {
+		return w, err
+	}
+	stub := p.function(d.Entry).Stub
+	w.Addr = stub + redirect.StubNextOffset
+	for _, x := range []struct {
+		field *[]byte
+		stack []string
+	}{{&w.Old, was}, {&w.New, d.Stack}} {
+		next, err := t.below(d, id, x.stack)
+		if err != nil {
+			return w, err
+		}
+		if *x.field, err = redirect.StubNext(stub, next); err != nil {
+			return w, err
+		}
+	}
+	return w, nil
+}
+
+// below is where the stub of a patch on a stack of d goes on to.
+func (t *transition) below(d *redirectRecord, id string, stack []string) (uint64, error) {
+	i := slices.Index(stack, id)
+	if i <= 0 {
+		return d.Thunk, nil
+	}
+	p, err := t.reg.patch(stack[i-1])
+	if err != nil {
+		return 0, err
+	}
+	return p.function(d.Entry).Stub, nil
+}
+
+// entryChanges lists the redirects whose entry has to change with the switches.
+func (s *switching) entryChanges() ([]entryChange, error) {
+	var changes []entryChange
+	seen := map[uint64]bool{}
 	for _, p := range s.changed() {
 		for _, f := range p.Functions {
 			if seen[f.Entry] {
@@ -78,13 +166,9 @@ func (t *transition) stubs(p *patchRecord) error {
 		if d.Encoding == redirect.DirectEncoding || slices.Contains(t.e.reg.redirect(f.Entry).Stack, p.ID) {
 			continue
 		}
-		next := d.Thunk
-		if i := slices.Index(d.Stack, p.ID); i > 0 {
-			below, err := t.reg.patch(d.Stack[i-1])
-			if err != nil {
-				return err
-			}
-			next = below.function(d.Entry).Stub
+		next, err := t.below(d, p.ID, d.Stack)
+		if err != nil {
+			return err
 		}
 		code, err := t.stub(p, f, next)
 		if err != nil {

@@ -46,6 +46,9 @@ type patchRecord struct {
 	Go        *goruntime.Registration `json:"go,omitempty"`
 	Findings  []finding.Finding       `json:"findings,omitempty"`
 	Init      *initRecord             `json:"init,omitempty"`
+	// Led tells that it stands on its redirects' stacks only for its
+	// initialisation, and was not activated yet.
+	Led bool `json:"led,omitempty"`
 	// Requires are the modules (their sha256) that it shares things with, which
 	// have to stay as long as it.
 	Requires []string `json:"requires,omitempty"`
@@ -97,7 +100,8 @@ type redirectRecord struct {
 	// redirect is not written.
 	Now []byte `json:"now"`
 	// Stack holds the ids of the patches on this entry, the one that is asked
-	// first last.
+	// first last: in the order of their first activations, and behind them those
+	// that are Led, so that what initialises runs its own patch's code.
 	Stack []string `json:"stack"`
 
 	code []byte // of a thunk not yet written

@@ -250,13 +250,9 @@ func (t *transition) bypass(d *redirectRecord, at int, f *functionRecord) (gorun
 		return goruntime.Write{}, err
 	}
 	stub := above.function(d.Entry).Stub
-	next := d.Thunk
-	if at > 0 {
-		below, err := t.reg.patch(d.Stack[at-1])
-		if err != nil {
-			return goruntime.Write{}, err
-		}
-		next = below.function(d.Entry).Stub
+	next, err := t.below(d, d.Stack[at], d.Stack)
+	if err != nil {
+		return goruntime.Write{}, err
 	}
 	old, err := redirect.StubNext(stub, f.Stub)
 	if err != nil {
