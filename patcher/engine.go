@@ -132,6 +132,7 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	e.closed = true
+	_ = e.unhook(e.reg.Patches...) // nobody will wait; fails if the target has ended
 	return e.letGo()
 }
 

@@ -2,6 +2,8 @@ package patcher_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,9 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-delve/delve/service/debugger"
+
 	"github.com/darn-dev/darn/patcher"
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/internal/targettest"
+	"github.com/darn-dev/darn/patcher/process"
 )
 
 // gathered adds a variable with the initial value [0 10 20 30], which goroutines
@@ -421,4 +426,118 @@ func TestThePatchThatIsActivatedLastIsAboveThoseThatWereInitialisedLater(t *test
 	expect(t, target, "/describe", "the fourth pen")
 	expect(t, target, "/total", "300")
 	target.MustLive()
+}
+
+// What nobody waits for any more is not initialised, unless that has begun: not
+// when a stopped program goes on, and it is in nobody's way.
+func TestAnActivationThatIsGivenUpInitialisesNothing(t *testing.T) {
+	s := newShop(t)
+	path := s.module(t, "given up", slowly("2"))
+	other := s.module(t, "other", edit{"type article struct {", "var twice = total(2, 1)\n\ntype article struct {",
+		`"hello %s", name)`, `"hello %s of %d", name, twice)`})
+	brief := func(t *testing.T, e *patcher.Engine, p *patcher.Patch) {
+		_, _, err := e.Activate(t.Context(), p.ID, patcher.ActivateOptions{Timeout: 100 * time.Millisecond})
+		if finding.CodeOf(err) != finding.InitTimeout {
+			t.Fatalf("it says %v", err)
+		}
+	}
+	for name, giveUp := range map[string]func(t *testing.T, e *patcher.Engine, p *patcher.Patch){
+		"in time": brief,
+		"with its context": func(t *testing.T, e *patcher.Engine, p *patcher.Patch) {
+			ctx, cancel := context.WithCancel(t.Context())
+			_, _, err := e.Activate(ctx, p.ID, patcher.ActivateOptions{Waiting: func(*patcher.Patch, *finding.Refusal) { cancel() }})
+			if err == nil || !strings.Contains(err.Error(), "was given up while it waited") {
+				t.Fatalf("it says %v", err)
+			}
+		},
+		"by deactivate": func(t *testing.T, e *patcher.Engine, p *patcher.Patch) {
+			if _, _, _, err := e.Await(t.Context(), p.ID, patcher.ActivateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			deactivate(t, e, p)
+		},
+		"by its caller": func(t *testing.T, e *patcher.Engine, p *patcher.Patch) {
+			w, _, _, err := e.Await(t.Context(), p.ID, patcher.ActivateOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.GiveUp()
+		},
+		"with the engine": func(t *testing.T, e *patcher.Engine, p *patcher.Patch) {
+			if _, _, _, err := e.Await(t.Context(), p.ID, patcher.ActivateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			target := s.start(t, "GOGC=1")
+			e, detach := attach(t, target)
+			p, q := load(t, e, path), load(t, e, other)
+			detach()
+			e, goOn := stop(t, target)
+			giveUp(t, e, p)
+			goOn()
+			e, detach = attach(t, target)
+			activate(t, e, q) // so what was to start initialisations has been called
+			expect(t, target, "/greet?name=eve", "hello eve of 2")
+			if l, err := e.Known(t.Context()); err != nil || l.Patches[0].Initialisation.Phase != patcher.InitPending {
+				t.Errorf("it is %+v, %v", l, err)
+			}
+			hurry(t, e, p)
+			expect(t, target, "/release", "released")
+			activate(t, e, p)
+			expect(t, target, "/total", "600")
+			detach()
+			target.MustLive()
+		})
+	}
+}
+
+func TestAPatchThatWasGivenUpIsUnloadedFromAStoppedProgram(t *testing.T) {
+	s := newShop(t)
+	path := s.module(t, "given up", slowly("2"))
+	target := s.start(t, "GOGC=1")
+	e, goOn := stop(t, target)
+	p := load(t, e, path)
+	if _, _, _, err := e.Await(t.Context(), p.ID, patcher.ActivateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	deactivate(t, e, p)
+	unload(t, e, p)
+	goOn()
+	expect(t, target, "/gc", "collected")
+	expect(t, target, "/total", "300")
+	target.MustLive()
+}
+
+// stop opens an Engine in a debug session that has stopped the target; goOn ends
+// it.
+func stop(t testing.TB, target *targettest.Target) (e *patcher.Engine, goOn func()) {
+	t.Helper()
+	d, err := debugger.New(&debugger.Config{AttachPid: target.Pid(), Backend: "native", WorkingDir: "."}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := process.New(d, stopped{d})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e, err = patcher.Open(p); err != nil {
+		t.Fatal(err)
+	}
+	goOn = sync.OnceFunc(func() {
+		if err := errors.Join(e.Close(), p.Close(), d.Detach(false)); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(goOn)
+	return e, goOn
+}
+
+// stopped is a debug session whose target is always stopped.
+type stopped struct{ *debugger.Debugger }
+
+func (s stopped) Halt(context.Context) (*process.Stop, error) {
+	group, unlock := s.LockTargetGroup()
+	return &process.Stop{Group: group, Release: func() error { unlock(); return nil }}, nil
 }

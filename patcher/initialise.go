@@ -127,6 +127,21 @@ func (e *Engine) initialise(ctx context.Context, p *patchRecord) (notYet *findin
 		"calls run the old code meanwhile, and nothing waits for it but this; if the program is stopped continue it; try again later"), nil
 }
 
+// unhook sees to it that the initialisation of patches does not begin any more
+// without somebody who waits for it. One that has begun goes on.
+func (e *Engine) unhook(patches ...*patchRecord) error {
+	for _, p := range patches {
+		rt, ok := e.lang.(initialiser)
+		if p.Init == nil || !ok {
+			continue
+		}
+		if err := rt.Unhook(p.Init.Start, p.Init.State+module.InitHook); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // initialisesSoon waits for the end of an initialisation for as long as one
 // takes as a rule, and tells whether it has come.
 func (e *Engine) initialisesSoon(ctx context.Context, p *patchRecord) bool {

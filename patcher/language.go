@@ -65,6 +65,7 @@ type initialiser interface {
 	LabelsOffset() uint64
 	Hooked() (fn uint64, err error)
 	Hook(fn, place uint64) error
+	Unhook(fn, place uint64) error
 	CallHook(ctx context.Context, p *process.Process) error
 }
 

@@ -60,6 +60,7 @@ func (e *Engine) Await(ctx context.Context, id string, opts ActivateOptions) (*W
 	}
 	s, err := e.switching(OpActivate, id, opts.Replace)
 	if err != nil {
+		w.end()
 		return nil, nil, nil, err
 	}
 	e.waits[id] = w
@@ -195,20 +196,30 @@ func (w *Wait) try(ctx context.Context, s *switching) (why *finding.Refusal, err
 	return why, err
 }
 
-// GiveUp ends the wait: the patch is loaded and no more pending. It does nothing
-// if the wait has ended already.
+// GiveUp ends the wait: the patch is loaded and no more pending, and what it
+// brings is not initialised if that has not begun. It does nothing if the wait has
+// ended already.
 func (w *Wait) GiveUp() {
 	w.e.turn <- struct{}{}
 	defer func() { <-w.e.turn }()
-	if w.e.waits[w.id] == w {
-		delete(w.e.waits, w.id)
-	}
+	w.end()
 }
 
 // cancel ends the wait from another operation.
 func (w *Wait) cancel() {
-	delete(w.e.waits, w.id)
+	w.end()
 	close(w.cancelled)
+}
+
+// end ends the wait, unless another one for the same patch has taken its place.
+func (w *Wait) end() {
+	if other := w.e.waits[w.id]; other != nil && other != w {
+		return
+	}
+	delete(w.e.waits, w.id)
+	if p, err := w.e.reg.patch(w.id); err == nil && !w.e.closed {
+		_ = w.e.unhook(p) // fails if the target has ended, which is said elsewhere
+	}
 }
 
 // WasCancelled is the error of a wait that Deactivate has ended.

@@ -42,7 +42,10 @@ func (e *Engine) takeOver() error {
 		}
 	}
 	if !e.reg.empty() {
-		return e.claim()
+		if err := e.claim(); err != nil {
+			return err
+		}
+		return e.unhook(e.reg.Patches...) // who waited is gone
 	}
 	err = e.p.Halt(context.Background(), a.Release)
 	if err == nil {

@@ -45,6 +45,10 @@ func (e *Engine) Unload(ctx context.Context, id string) (*Receipt, error) {
 	if err := e.notForked(OpUnload, id); err != nil {
 		return nil, err
 	}
+	// What it brings is not to be initialised any more, by the collection for one.
+	if err := e.unhook(p); err != nil {
+		return nil, err
+	}
 	// Garbage that points into the module would hold it for ever in an idle
 	// program; a stopped one can't collect any.
 	if err := e.lang.ForceGC(ctx, e.p); err != nil {

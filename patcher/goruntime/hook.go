@@ -3,6 +3,7 @@ package goruntime
 import (
 	"context"
 
+	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/process"
 )
 
@@ -11,10 +12,13 @@ func (r *Runtime) LabelsOffset() uint64 { return r.layout.g.labels }
 
 // Hooked returns what Hook replaces: where the value of a func() bool is that
 // the runtime's scavenger calls before it does anything (scavengerState.run), in
-// its own goroutine, with no lock held.
+// its own goroutine, with no lock held. Refused with wrong-state as long as the
+// scavenger has not begun.
 func (r *Runtime) Hooked() (fn uint64, err error) {
 	if fn, err = r.word(r.scavengerStop); err == nil && fn == 0 {
-		err = wrong("the scavenger has not begun")
+		err = finding.Refuse(finding.WrongState,
+			"the program has only just begun, and the goroutine of its runtime that is to start the initialisation has not",
+			"let it run a little, then try again")
 	}
 	return fn, err
 }
@@ -32,6 +36,22 @@ func (r *Runtime) Hook(fn, place uint64) error {
 		return err
 	}
 	return r.mem.WriteMemory(r.scavengerStop, bytesOf(fn))
+}
+
+// Unhook takes back a Hook of the same function and place, if it was not called
+// yet. Who is about to call the function, or in it, goes on. The target may run or
+// be stopped.
+func (r *Runtime) Unhook(fn, place uint64) error {
+	hooked, err := r.word(r.scavengerStop)
+	if err != nil || hooked != fn {
+		return err
+	}
+	was, err := r.word(place + 8)
+	if err != nil {
+		return err
+	}
+	// If it is called just now it puts the same there.
+	return r.mem.WriteMemory(r.scavengerStop, bytesOf(was))
 }
 
 // CallHook makes the scavenger begin, by the flag that its own controller sets
