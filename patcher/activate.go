@@ -2,6 +2,7 @@ package patcher
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/darn-dev/darn/patcher/arena"
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/goruntime"
+	"github.com/darn-dev/darn/patcher/module"
 	"github.com/darn-dev/darn/patcher/process"
 )
 
@@ -195,6 +197,20 @@ func (s *switching) store() error {
 		}
 	}
 	s.e.reg.uncount(s.changed(), nil)
+	return s.unmark()
+}
+
+// unmark lets go of the goroutines that initialising has started, after the
+// switch is set: from then on they go where all do.
+func (s *switching) unmark() error {
+	for _, p := range s.changed() {
+		if p.Init == nil || s.leading {
+			continue
+		}
+		if err := s.e.p.WriteMemory(p.Init.State+module.InitMark, binary.LittleEndian.AppendUint64(nil, module.InitNobody)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -271,7 +287,10 @@ func (s *switching) rewrite(h *process.Halt) (err error) {
 		counted = s.patch()
 	}
 	s.reg.uncount(s.changed(), counted)
-	return s.commit()
+	if err := s.commit(); err != nil {
+		return err
+	}
+	return s.unmark()
 }
 
 // outcome describes the patch after the operation begun at start.

@@ -541,3 +541,81 @@ func (s stopped) Halt(context.Context) (*process.Stop, error) {
 	group, unlock := s.LockTargetGroup()
 	return &process.Stop{Group: group, Release: func() error { unlock(); return nil }}, nil
 }
+
+// Goroutines that initialising has started never go back to old code before the
+// patch is deactivated, however late it is activated.
+func TestWhatInitialisingStartsStaysInNewCode(t *testing.T) {
+	s := newShop(t)
+	path := s.module(t, "stays", edit{"type article struct {", `var factor = func() int {
+	go func() {
+		for range release {
+			waiting.Add(int32(total(1, 7)))
+		}
+	}()
+	return 5
+}()
+
+type article struct {`, "	return n * price", "	return n * price * 10", `return "a " + t.label()`, `return fmt.Sprint(t.label(), factor)`})
+	target := s.start(t, "GOGC=1", "GODEBUG=clobberfree=1")
+	e, _ := attach(t, target)
+	p := load(t, e, path)
+	adds := func(n int) {
+		t.Helper()
+		expect(t, target, "/gc", "collected")
+		before := count(target.Get("/waiting"))
+		expect(t, target, "/release", "released")
+		targettest.Eventually(t, "it adds something", func() bool { return count(target.Get("/waiting")) != before })
+		if got := count(target.Get("/waiting")) - before; got != n {
+			t.Fatalf("it adds %d, want %d", got, n)
+		}
+	}
+	w, _, _, err := e.Await(t.Context(), p.ID, patcher.ActivateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	targettest.Eventually(t, "it is done", func() bool { _, i := initialised(t, e); return i.Phase == patcher.InitDone })
+	for range 5 {
+		adds(70)
+	}
+	expect(t, target, "/total", "300")
+	w.GiveUp()
+	adds(70)
+	activate(t, e, p)
+	expect(t, target, "/total", "3000")
+	expect(t, target, "/describe", "pen5")
+	adds(70)
+	deactivate(t, e, p)
+	adds(7)
+	activate(t, e, p)
+	adds(70)
+	target.MustLive()
+}
+
+// Or the labels of others might get the address that tells who initialises.
+func TestTheLabelsOfWhoHasInitialisedAreKept(t *testing.T) {
+	s := newShop(t)
+	path := s.module(t, "labels", edit{"type article struct {", `//go:linkname profLabels runtime/pprof.runtime_getProfLabel
+func profLabels() *[]int
+
+var factor = func() int {
+	runtime.SetFinalizer(profLabels(), func(*[]int) { waiting.Add(1000) })
+	runtime.SetFinalizer(new([3]*int), func(*[3]*int) { waiting.Add(1) })
+	return 2
+}()
+
+type article struct {`, "	return n * price", "	return n * price * factor", `	"time"`, `	"time"
+	_ "unsafe"`})
+	target := s.start(t, "GOGC=1", "GODEBUG=clobberfree=1")
+	e, _ := attach(t, target)
+	activate(t, e, load(t, e, path))
+	expect(t, target, "/total", "600")
+	targettest.Eventually(t, "others are collected", func() bool {
+		expect(t, target, "/gc", "collected")
+		return count(target.Get("/waiting")) > 0
+	})
+	for range 3 {
+		expect(t, target, "/gc", "collected")
+	}
+	expect(t, target, "/waiting", "1")
+	target.MustLive()
+}

@@ -139,7 +139,8 @@ type Initialisation struct {
 // Where the fields of an Initialisation's State are.
 const (
 	// InitMark holds what the labels (runtime.g.labels) of the goroutines point
-	// to that initialise, or InitNobody.
+	// to that initialise, or InitNobody. It stays when that is done, for Darn to
+	// write InitNobody.
 	InitMark = 0
 	// InitHook holds the address of a pointer to a function that the program
 	// calls, in place of which Darn has put Start; InitHooked what it was.

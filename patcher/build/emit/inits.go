@@ -34,6 +34,8 @@ const (
 	InitAll = "darnInitAll"
 	// InitState is what Darn shares with them: see module.Initialisation.
 	InitState = "darnInitState"
+	// InitKept is a pointer that the module holds.
+	InitKept = "darnInitKept"
 	// InitVariable, with a number, is a func() that initialises new variables of
 	// a package, in the order of the numbers.
 	InitVariable = "darnInitVar"
@@ -198,10 +200,11 @@ func (b *builder) shareVariables() {
 	for sym := range b.New.Symbols {
 		s := &b.New.Symbols[sym]
 		name := s.Name[strings.LastIndexByte(s.Name, '.')+1:]
-		if !slices.Contains([]string{InitRequired, InitTasks, InitRun, InitState}, name) || s.Section == 0 || !b.New.Writable(sym) {
+		if !slices.Contains([]string{InitRequired, InitTasks, InitRun, InitState, InitKept}, name) || s.Section == 0 || !b.New.Writable(sym) {
 			continue
 		}
 		b.shared[name] = b.freshPiece(segData, make([]byte, s.Size))
+		b.shared[name].pointers = name == InitKept
 		b.standIn[sym] = b.shared[name].lo
 	}
 }

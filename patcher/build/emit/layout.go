@@ -84,7 +84,11 @@ func (b *builder) layData() error {
 		groups[name] = append(groups[name], p)
 	}
 	for _, p := range b.made[segData] {
-		if p != b.moduledata {
+		switch {
+		case p == b.moduledata:
+		case p.pointers:
+			groups[".data"] = append(groups[".data"], p)
+		default:
 			groups[""] = append(groups[""], p)
 		}
 	}
@@ -138,7 +142,7 @@ func (b *builder) mask(ps []*piece, section, start, end, program string, lo, hi 
 		}
 		for _, p := range ps {
 			for off := uint64(0); off < p.size; off += 8 {
-				if w := (p.lo + off - from) / 8; w < uint64(len(bits)) && bits[w] {
+				if w := (p.lo + off - from) / 8; p.pointers || w < uint64(len(bits)) && bits[w] {
 					at := (p.addr + off - lo) / 8
 					out[at/8] |= 1 << (at % 8)
 				}

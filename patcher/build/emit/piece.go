@@ -21,6 +21,9 @@ type piece struct {
 	size uint64
 	data []byte // nil: zeros
 	addr uint64 // in the module
+	// pointers tells that a fresh piece of data is pointers to what the program
+	// makes. The collector is told of others in the new object.
+	pointers bool
 }
 
 // fresh addresses, of pieces that are in no object, begin here.
