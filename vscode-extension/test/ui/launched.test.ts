@@ -72,7 +72,6 @@ describe('a program that is launched', () => {
     await sides.locator('.original .view-line', { hasText: '%d.%d' }).waitFor();
     await sides.locator('.modified .view-line', { hasText: '%d.%02d' }).waitFor();
     await picture(wb, 'diff');
-    await wb.command('View: Close Editor');
   });
 
   it('keeps its code when an edit is refused, and the window says why', async () => {
