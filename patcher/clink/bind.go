@@ -43,6 +43,8 @@ type binder struct {
 	bound map[int]target // by the number of the module's symbol
 	// resolved are the implementations of indirect functions, by resolver.
 	resolved map[uint64]uint64
+	// bridgeFrames is where the bridges' unwind tables are, 0 without bridges.
+	bridgeFrames uint64
 	// moduleLines are where the module's functions are declared.
 	moduleLines map[uint64]string
 }

@@ -1,7 +1,6 @@
 package clink
 
 import (
-	"debug/dwarf"
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
@@ -31,7 +30,7 @@ const BridgeSize = 1024
 func Span(m *module.Module) uint64 {
 	n := len(m.Replaces())
 	whole := func(size int) uint64 { return uint64(size+pageSize-1) &^ (pageSize - 1) }
-	return m.End() + whole(n*BridgeSize) + whole(gateRoom+n*gateSize) + pageSize
+	return m.End() + whole(n*(BridgeSize+fdeSize)+framesRoom) + whole(gateRoom+n*gateSize) + pageSize
 }
 
 const pageSize = 4096
@@ -45,11 +44,11 @@ func (b *binder) bridges() error {
 		if b.callsOut(b.found[i].old, map[uint64]bool{}) {
 			continue
 		}
-		s := b.signature(b.found[i].new)
-		if s.stack > maxStackWords {
+		s, why := b.signature(b.found[i])
+		if why != "" {
 			return refuse(finding.SignatureChanged, f.Symbol,
-				fmt.Sprintf("its callers may rely on registers that the old code leaves alone, and the new code can't be made to keep them: it takes %d bytes of arguments on the stack", 8*s.stack),
-				"replace its callers in the same source file instead")
+				"its callers may rely on registers that the old code leaves alone, and the new code can't be made to keep them: "+why,
+				"compile the module with -g; replace its callers in the same source file instead")
 		}
 		f.Bridge = start + uint64(len(code))
 		piece := bridge(f.Bridge, f.New, s)
@@ -64,6 +63,8 @@ func (b *binder) bridges() error {
 	if len(code) == 0 {
 		return nil
 	}
+	b.bridgeFrames = start + uint64(len(code))
+	code = append(code, frames(start, uint64(len(code)))...)
 	size := uint64(len(code)+pageSize-1) &^ (pageSize - 1)
 	b.image.Segments = append(b.image.Segments, link.Segment{Addr: start, Data: code, Size: size, Flags: elf.PF_R | elf.PF_X})
 	b.image.Bridges = link.Range{Start: start, End: start + size}
@@ -100,125 +101,6 @@ func (b *binder) callsOut(f *loaded.Symbol, seen map[uint64]bool) bool {
 	return false
 }
 
-// signature is what a bridge must know of a function.
-type signature struct {
-	stack int // words of arguments that may be on the stack
-	// What of the registers for results does not hold one.
-	keepRAX, keepRDX, keepXMM0, keepXMM1 bool
-}
-
-const (
-	// guessedWords of stack are passed on to a function of which nothing is known.
-	guessedWords  = 16
-	maxStackWords = 24
-)
-
-// signature reads a function's signature from the module's debugging
-// information.
-func (b *binder) signature(x *module.Symbol) signature {
-	unknown := signature{stack: guessedWords}
-	d := moduleDWARF(b.m)
-	if d == nil {
-		return unknown
-	}
-	r := d.Reader()
-	for {
-		e, err := r.Next()
-		if e == nil || err != nil {
-			return unknown
-		}
-		if low, ok := e.Val(dwarf.AttrLowpc).(uint64); e.Tag != dwarf.TagSubprogram || !ok || low != x.Addr {
-			continue
-		}
-		if _, concrete := e.Val(dwarf.AttrAbstractOrigin).(dwarf.Offset); concrete {
-			return unknown
-		}
-		s := result(d, declaration(d, e))
-		words, integers, floats, simple := 0, 0, 0, true
-		for e.Children {
-			c, err := r.Next()
-			if c == nil || err != nil || c.Tag == 0 {
-				break
-			}
-			switch c.Tag {
-			case dwarf.TagUnspecifiedParameters:
-				return signature{guessedWords, s.keepRAX, s.keepRDX, s.keepXMM0, s.keepXMM1}
-			case dwarf.TagFormalParameter:
-				size, float, scalar := class(d, c)
-				words += int((size + 7) / 8)
-				simple = simple && scalar
-				if float {
-					floats++
-				} else {
-					integers++
-				}
-			}
-			if c.Children {
-				r.SkipChildren()
-			}
-		}
-		if !simple || integers > 6 || floats > 8 {
-			s.stack = words
-		}
-		return s
-	}
-}
-
-// declaration returns where the definition of a C++ method is declared, which has
-// its type; e itself if nowhere else.
-func declaration(d *dwarf.Data, e *dwarf.Entry) *dwarf.Entry {
-	at, ok := e.Val(dwarf.AttrSpecification).(dwarf.Offset)
-	if !ok {
-		return e
-	}
-	r := d.Reader()
-	r.Seek(at)
-	if declared, err := r.Next(); err == nil && declared != nil {
-		return declared
-	}
-	return e
-}
-
-// result tells which registers a function returns nothing in.
-func result(d *dwarf.Data, e *dwarf.Entry) (s signature) {
-	if e.Val(dwarf.AttrType) == nil {
-		return signature{keepRAX: true, keepRDX: true, keepXMM0: true, keepXMM1: true}
-	}
-	if size, float, scalar := class(d, e); scalar && size <= 8 {
-		return signature{keepRAX: float, keepRDX: true, keepXMM0: !float, keepXMM1: true}
-	}
-	return s
-}
-
-// class returns the size of the type of an entry in bytes, whether it goes into a
-// vector register, and whether it needs just one register.
-func class(d *dwarf.Data, e *dwarf.Entry) (size int64, float, scalar bool) {
-	offset, ok := e.Val(dwarf.AttrType).(dwarf.Offset)
-	if !ok {
-		return 8, false, false
-	}
-	t, err := d.Type(offset)
-	if err != nil {
-		return 8, false, false
-	}
-	size = t.Size()
-	for {
-		switch x := t.(type) {
-		case *dwarf.TypedefType:
-			t = x.Type
-			continue
-		case *dwarf.QualType:
-			t = x.Type
-			continue
-		case *dwarf.FloatType:
-			return size, true, size <= 8
-		case *dwarf.PtrType, *dwarf.EnumType, *dwarf.IntType, *dwarf.UintType, *dwarf.CharType, *dwarf.UcharType, *dwarf.BoolType, *dwarf.AddrType:
-			return size, false, size <= 8
-		}
-		return size, false, false
-	}
-}
-
 // The registers that a called function may change, by their numbers in
 // instructions.
 var changeable = []byte{0, 1, 2, 6, 7, 8, 9, 10, 11} // rax rcx rdx rsi rdi r8-r11
@@ -230,10 +112,12 @@ const scratch = 11 // carries nothing into a call
 // the result. It has the frame of an ordinary function with %rbp.
 func bridge(at, to uint64, s signature) []byte {
 	saved := 8*len(changeable) + 16*16
-	frame := (saved + 8*s.stack + 15) &^ 15
+	frame := saved + 8*s.stack
 	code := []byte{0x55, 0x48, 0x89, 0xE5, 0x48, 0x81, 0xEC} // push %rbp; mov %rsp,%rbp; sub $frame,%rsp
 	code = binary.LittleEndian.AppendUint32(code, uint32(frame))
-	general := func(op, reg byte, base byte, disp int) { // mov between reg and disp(base)
+	// A caller that knew the old code need not have aligned the stack for it.
+	code = append(code, 0x48, 0x83, 0xE4, 0x100-stackAlign) // and $-stackAlign, %rsp
+	general := func(op, reg byte, base byte, disp int) {    // mov between reg and disp(base)
 		rex := byte(0x48)
 		if reg >= 8 {
 			rex |= 4
@@ -289,4 +173,38 @@ func bridge(at, to uint64, s signature) []byte {
 		vector(loadV, byte(i), atVector(i))
 	}
 	return append(code, 0xC9, 0xC3) // leave; ret
+}
+
+const (
+	// fdeSize and framesRoom are the bytes of the unwind tables of bridges: for
+	// each, and for all.
+	fdeSize    = 32
+	framesRoom = 64
+)
+
+// frames returns the unwind tables (.eh_frame) of the bridges in the n bytes of
+// code at start, for the place behind them.
+func frames(start, n uint64) []byte {
+	const advance1, advance3 = 0x41, 0x43
+	var table []byte
+	record := func(size int, content ...byte) {
+		for len(content) < size-4 {
+			content = append(content, 0) // DW_CFA_nop
+		}
+		table = binary.LittleEndian.AppendUint32(table, uint32(size-4))
+		table = append(table, content...)
+	}
+	record(40, 0, 0, 0, 0, // a CIE
+		1, 'z', 'R', 0, 1, 0x78, 16, // version, augmentation, alignment of code and data (-8), return address
+		1, 0x00, // DW_EH_PE_absptr
+		0x0C, 7, 8, 0x90, 1, // CFA is %rsp+8, return address at CFA-8
+		advance1, 0x0E, 16, 0x86, 2, // behind push %rbp: CFA is %rsp+16, %rbp at CFA-16
+		advance3, 0x0D, 6) // behind mov %rsp,%rbp: CFA is %rbp+16
+	for at := start; at < start+n; at += BridgeSize {
+		cie := binary.LittleEndian.AppendUint32(nil, uint32(len(table)+4)) // back to the CIE
+		fde := binary.LittleEndian.AppendUint64(cie, at)
+		fde = binary.LittleEndian.AppendUint64(fde, BridgeSize)
+		record(fdeSize, append(fde, 0)...)
+	}
+	return append(table, 0, 0, 0, 0) // the end
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/link"
+	"github.com/darn-dev/darn/patcher/loaded"
 	"github.com/darn-dev/darn/patcher/module"
 )
 
@@ -30,32 +31,52 @@ const (
 	gateRoom = 1024
 )
 
-// unwound tells whether exceptions may pass the module: it is C++, or has
+// throws tells whether a module may raise or handle exceptions: it is C++, or has
 // handlers.
-func unwound(m *module.Module) bool {
+func throws(m *module.Module) bool {
 	return m.Shared.Frames != 0 && slices.ContainsFunc(m.Symbols, func(s module.Symbol) bool {
 		return strings.HasPrefix(s.Name, "_Z") && (s.Type == elf.STT_FUNC || s.Undefined) || s.Undefined && s.Name == "_Unwind_Resume"
 	})
 }
 
+// personality is what programs have in which exceptions of C++ are handled.
+const personality = "__gxx_personality_v0"
+
+// unwinder returns the function that has to be told of the module, nil if none
+// has to: exceptions of the program's may pass also a module in C.
+func (b *binder) unwinder() (*loaded.Symbol, error) {
+	must := throws(b.m)
+	if !must {
+		handled, err := b.lookup(&module.Symbol{Name: personality, Undefined: true, Weak: true})
+		if err != nil || handled == nil || b.m.Shared.Frames == 0 {
+			return nil, err
+		}
+	}
+	unwinder, err := b.lookup(&module.Symbol{Name: register, Undefined: true, Weak: true})
+	if err == nil && unwinder == nil && must {
+		err = refuse(finding.UnsupportedTarget, "",
+			"the module is C++, and the program's unwinder can't be told of it ("+register+" is not there): an exception that comes to the module would end the program",
+			"write the patch in C, or link the program with libgcc_s")
+	}
+	return unwinder, err
+}
+
 // maxConstructors bounds what the code that gates share has room for.
 const maxConstructors = 16
 
-// gates puts gates before the functions of a module that exceptions may pass or
-// that has constructors.
+// gates puts gates before the functions of a module that exceptions may pass,
+// over bridges too, or that has constructors.
 func (b *binder) gates() error {
 	var calls []call
-	if unwound(b.m) {
-		unwinder, err := b.lookup(&module.Symbol{Name: register, Undefined: true, Weak: true})
-		if err != nil {
-			return err
-		}
-		if unwinder == nil {
-			return refuse(finding.UnsupportedTarget, "",
-				"the module is C++, and the program's unwinder can't be told of it ("+register+" is not there): an exception that comes to the module would end the program",
-				"write the patch in C, or link the program with libgcc_s")
-		}
+	unwinder, err := b.unwinder()
+	if err != nil {
+		return err
+	}
+	if unwinder != nil {
 		calls = append(calls, call{unwinder.Addr, b.base + b.m.Shared.Frames})
+		if b.bridgeFrames != 0 {
+			calls = append(calls, call{unwinder.Addr, b.bridgeFrames})
+		}
 	}
 	constructors := b.m.Shared.Constructors
 	if len(constructors) > maxConstructors {

@@ -1,0 +1,200 @@
+package patcher_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/internal/targettest"
+)
+
+// cProgram builds a program in C from its source, each of whose rounds prints a
+// line.
+func cProgram(t testing.TB, source string, flags ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "program.c")
+	if err := os.WriteFile(path, []byte(cHead+source), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return targettest.Build(t, path, flags...)
+}
+
+const cHead = `
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#define NOINLINE __attribute__((noinline))
+#define ROUNDS setvbuf(stdout, 0, _IOLBF, 0); for (;; usleep(2000))
+`
+
+// cPlusPlus compiles sources in C++ into one file.
+func cPlusPlus(t testing.TB, out string, sources []string, flags ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	args := append([]string{"-g", "-O2", "-o", filepath.Join(dir, out)}, flags...)
+	for i, s := range sources {
+		path := filepath.Join(dir, string(rune('a'+i))+".cc")
+		if err := os.WriteFile(path, []byte(s), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, path)
+	}
+	if output, err := exec.Command("g++", args...).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	return filepath.Join(dir, out)
+}
+
+// Callers rely on what the compiler saw of the old code: that it needs no
+// aligned stack, which registers it leaves alone, and where its arguments are.
+func TestBridgesGiveNewCodeWhatTheABIPromises(t *testing.T) {
+	const sums = `
+int rate = 3;
+NOINLINE int total(int n) { return n * rate; }
+NOINLINE int caller(int n) { return total(n) + total(n + 1); }
+int main(void) { ROUNDS printf("sum=%d\n", caller(1)); }`
+	const uses = `
+extern int rate;
+int total(int n) { int d; __asm__ volatile("mov $123456, %%edx" ::: "edx"); d = n * rate; return d + 1; }`
+	for _, test := range []struct{ name, program, module, flags, before, after string }{
+		{"an aligned stack", `
+int rate = 3;
+NOINLINE static int total(int n) { return n * rate; }
+NOINLINE int caller(int n) { return total(n) + total(n + 1); }
+NOINLINE int other(int n) { int a = total(n); rate = 3; return a + 1; }
+int main(void) { ROUNDS printf("%d %d\n", caller(1), other(2)); }`, `
+#include <stdio.h>
+extern int rate;
+NOINLINE static int use(volatile float *p) { return (int)p[0]; }
+int total(int n)
+{
+	float v[4] __attribute__((aligned(16))) = {n, n, n, n};
+	char text[64];
+	for (int i = 0; i < 4; i++)
+		v[i] *= rate;
+	snprintf(text, 64, "%f %f", (double)v[0], (double)v[1]);
+	return 1000 + use(v);
+}`, "-DNOINLINE=__attribute__((noinline))", "9 7\n", "2009 1007\n"},
+		{"registers, where the function was inlined too", sums, uses + "int twice(int n) { return total(n) * 2; }", "", "sum=9\n", "sum=11\n"},
+		{"registers, without debugging information in the module", sums, uses, "-g0", "sum=9\n", "sum=11\n"},
+		{"padding of arguments", `
+struct s { long a, b, c; };
+__attribute__((noipa)) long double sum(struct s v, long double x) { return x + v.a + v.b; }
+int main(void) { struct s v = {1, 2, 3}; ROUNDS printf("%.1Lf\n", sum(v, 2.5L)); }`, `
+struct s { long a, b, c; };
+long double sum(struct s v, long double x) { return 1000 + x + v.a + v.b; }`, "", "5.5\n", "1005.5\n"},
+		{"a result in two registers", `
+struct s { long a; double b; };
+__attribute__((noipa)) struct s pair(long n) { return (struct s){n, 1}; }
+int main(void) { ROUNDS { struct s v = pair(3); printf("%ld %.1f\n", v.a, v.b); } }`, `
+struct s { long a; double b; };
+struct s pair(long n) { return (struct s){n + 1, 2}; }`, "", "3 1.0\n", "4 2.0\n"},
+		{"the last words of a stack", `
+void swap(void **from, void **to);
+__asm__(".text\n.globl swap\n.type swap,@function\nswap:\n push %rbp\n push %rbx\n push %r12\n push %r13\n push %r14\n push %r15\n"
+	" mov %rsp,(%rdi)\n mov (%rsi),%rsp\n pop %r15\n pop %r14\n pop %r13\n pop %r12\n pop %rbx\n pop %rbp\n ret\n.size swap,.-swap\n");
+void *routine, *host;
+int g;
+NOINLINE int leaf(int x) { g = x; return g * 7; }
+void run(void) { for (;;) { leaf(1); swap(&routine, &host); } }
+int main(void)
+{
+	char *stack = mmap(0, 1 << 17, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	mprotect(stack, 1 << 16, PROT_READ | PROT_WRITE);
+	void **top = (void **)(stack + (1 << 16));
+	*--top = 0, *--top = 0, *--top = (void *)run;
+	routine = top - 6;
+	ROUNDS { swap(&host, &routine); printf("g=%d\n", g); }
+}`, "extern int g; int leaf(int x) { g = 1000 * x; return g * 7; }", "", "g=1\n", "g=1000\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			exe := cProgram(t, test.program, "-O2")
+			m := cModule(t, test.module, strings.Fields(test.flags)...)
+			target := targettest.Start(t, targettest.Command{Path: exe})
+			prints(t, target, strings.TrimSpace(test.before))
+			e, detach := attach(t, target)
+			p := load(t, e, m)
+			activate(t, e, p)
+			prints(t, target, strings.TrimSpace(test.after))
+			deactivate(t, e, p)
+			prints(t, target, strings.TrimSpace(test.before))
+			detach()
+			target.MustLive()
+		})
+	}
+}
+
+// A bridge to a function of which not all is known would lose what its callers
+// keep in registers, or read memory that is not there.
+func TestBridgesThatCanNotBeMadeAreRefused(t *testing.T) {
+	exe := cProgram(t, `
+#include <stdarg.h>
+int rate = 3;
+NOINLINE int total(int n) { return n * rate; }
+NOINLINE int first(int n, ...) { va_list l; va_start(l, n); n += va_arg(l, int); va_end(l); return n; }
+int main(void) { ROUNDS printf("sum=%d\n", total(1) + first(1, 2)); }`, "-O2")
+	stripped := filepath.Join(t.TempDir(), "stripped")
+	if out, err := exec.Command("objcopy", "--strip-debug", exe, stripped).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, test := range []struct{ name, exe, module, flags, words string }{
+		{"a signature that is not known", stripped, "int total(int n) { return n; }", "-g0", "total: its callers may rely on registers that the old code leaves alone, and the new code can't be made to keep them: what it takes and returns is not known"},
+		{"any number of arguments", exe, "int first(int n, ...) { return n; }", "", "it takes any number of arguments"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := cModule(t, test.module, strings.Fields(test.flags)...)
+			target := targettest.Start(t, targettest.Command{Path: test.exe})
+			prints(t, target, "sum=6")
+			e, detach := attach(t, target)
+			defer detach()
+			_, _, err := e.Load(t.Context(), m)
+			if finding.CodeOf(err) != finding.SignatureChanged || !strings.Contains(err.Error(), test.words) {
+				t.Errorf("load says %v", err)
+			}
+			target.MustLive()
+		})
+	}
+}
+
+// Exceptions pass bridges, and modules in C, where the program handles them.
+func TestExceptionsPassBridgesAndModulesInC(t *testing.T) {
+	exe := cPlusPlus(t, "program", []string{`
+#include <cstdio>
+#include <stdexcept>
+#include <unistd.h>
+int price(int);
+extern "C" int compute(int);
+extern "C" int risky(int n) { if (n < 0) throw std::runtime_error("negative"); return n; }
+int main()
+{
+	setvbuf(stdout, 0, _IOLBF, 0);
+	for (;; usleep(2000)) {
+		const char *a = "no", *b = "no";
+		int p = 0, c = 0;
+		try { p = price(1); } catch (int) { a = "yes"; }
+		try { c = compute(1); compute(-1); } catch (std::exception &) { b = "yes"; }
+		printf("price=%d/%s compute=%d/%s\n", p, a, c, b);
+	}
+}`, `
+extern "C" int risky(int);
+int rate = 2;
+int price(int n) { return n * rate * 7; }
+extern "C" int compute(int n) { return risky(n) + 1; }`})
+	throws := cPlusPlus(t, "throws.so", []string{"int price(int n) { if (n > 0) throw 1; return n; }"}, "-shared", "-fPIC")
+	passes := cModule(t, "int risky(int); int compute(int n) { return risky(n) + 100; }")
+	target := targettest.Start(t, targettest.Command{Path: exe})
+	prints(t, target, "price=14/no compute=2/yes")
+	e, detach := attach(t, target)
+	p := load(t, e, throws)
+	activate(t, e, p)
+	prints(t, target, "price=0/yes compute=2/yes")
+	activate(t, e, load(t, e, passes))
+	prints(t, target, "price=0/yes compute=101/yes")
+	deactivate(t, e, p)
+	prints(t, target, "price=14/no compute=101/yes")
+	detach()
+	target.MustLive()
+}
