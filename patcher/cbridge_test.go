@@ -198,3 +198,40 @@ extern "C" int compute(int n) { return risky(n) + 1; }`})
 	detach()
 	target.MustLive()
 }
+
+// The thread that makes the first call needs a lock, to tell the unwinder of the
+// module, that a thread holds which waits for the first call to be over.
+func TestWaitingForTheFirstCallEnds(t *testing.T) {
+	exe := cProgram(t, `
+#include <pthread.h>
+pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+volatile int telling, held, ended;
+void __register_frame(void *p) { telling = 1; pthread_mutex_lock(&lock); pthread_mutex_unlock(&lock); }
+__attribute__((noipa)) int value(void) { return getpid() > 0; }
+void *holder(void *p)
+{
+	pthread_mutex_lock(&lock);
+	held = 1;
+	while (!telling)
+		usleep(1000);
+	ended = value();
+	pthread_mutex_unlock(&lock);
+	return 0;
+}
+int main(void)
+{
+	pthread_t t;
+	pthread_create(&t, 0, holder, 0);
+	while (!held)
+		usleep(1000);
+	ROUNDS { int v = value(); printf("value=%d ended=%d\n", v, ended); }
+}`, "-O2")
+	m := cModule(t, `int f(void) __asm__("_Z1fv"); int f(void) { return 1; } int value(void) { return 2; }`)
+	target := targettest.Start(t, targettest.Command{Path: exe})
+	prints(t, target, "value=1 ended=0")
+	e, detach := attach(t, target)
+	activate(t, e, load(t, e, m))
+	prints(t, target, "value=2 ended=2")
+	detach()
+	target.MustLive()
+}

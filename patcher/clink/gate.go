@@ -92,7 +92,7 @@ func (b *binder) gates() error {
 	start := b.base + b.image.Size
 	size := uint64(gateRoom+gateSize*len(b.image.Functions)+pageSize-1) &^ (pageSize - 1)
 	state := start + size // in a page of its own, which can be written
-	code := beginning(start, state, calls)
+	code := beginning(start, state, calls, len(constructors) == 0)
 	for len(code)%16 != 0 {
 		code = append(code, 0xCC)
 	}
@@ -134,14 +134,21 @@ func gate(at, state, shared, to uint64) []byte {
 	return binary.LittleEndian.AppendUint64(code, to)
 }
 
+// maxPauses bounds how long a call waits until the unwinder knows the module: a
+// second or so. The thread that tells it may need a lock that the waiting one
+// holds, as that of an allocator that is replaced, or may not be there any more,
+// in a child that was forked meanwhile. Constructors may take any time, and
+// nothing may be called before they are done.
+const maxPauses = 1 << 25
+
 // call is one call of a beginning, with one argument.
 type call struct{ function, argument uint64 }
 
 // beginning returns the code that the gates share, at address at: it makes the
 // calls, or waits until that is done, and goes on at the address on top of the
 // stack, with all registers as they were. The word behind the state's is the
-// thread that makes them.
-func beginning(at, state uint64, calls []call) []byte {
+// thread that makes them. bounded waits end after maxPauses.
+func beginning(at, state uint64, calls []call, bounded bool) []byte {
 	var code []byte
 	add := func(b ...byte) { code = append(code, b...) }
 	field := func(target uint64, behind int) { // of an operand relative to %rip
@@ -186,13 +193,20 @@ func beginning(at, state uint64, calls []call) []byte {
 	binary.LittleEndian.PutUint32(code[jne:], uint32(wait-jne-4))
 	add(0x48, 0x39, 0x05) // cmp %rax, thread(%rip)
 	field(thread, 0)
-	add(0x74) // je done
+	add(0x74) // je on
 	je := len(code)
 	add(0)
+	add(0xB9) // mov $maxPauses, %ecx
+	code = binary.LittleEndian.AppendUint32(code, maxPauses)
 	again := len(code)
 	add(0xF3, 0x90, 0x80, 0x3D) // pause; cmpb $open, state(%rip)
 	field(state, 1)
-	add(open, 0x75) // jne again
+	add(open)
+	if bounded {
+		add(0xE0) // loopne again
+	} else {
+		add(0x75) // jne again
+	}
 	add(byte(again - len(code) - 1))
 	code[je] = byte(len(code) - je - 1)
 	vectors(0x10)
