@@ -235,3 +235,130 @@ int main(void)
 	detach()
 	target.MustLive()
 }
+
+// A helper of the module may have the name of a function of a library's, which is
+// then not replaced along with the program's.
+func TestHelpersWithTheNamesOfLibraryFunctions(t *testing.T) {
+	exe := cshop(t, "-O2")
+	m := cModule(t, `void error(int a, int b, const char *f, ...) { __asm__ volatile(""); } int total(int n) { error(0, 0, ""); return n ? 4444 : 0; }`)
+	target := targettest.Start(t, targettest.Command{Path: exe})
+	prints(t, target, " total=20 ")
+	e, detach := attach(t, target)
+	p, _, err := e.Load(t.Context(), m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	saysFinding(t, p.Findings, finding.LibraryFunction, "the module has it for itself")
+	activate(t, e, p)
+	prints(t, target, " total=4444 ")
+	detach()
+	target.MustLive()
+}
+
+// The memory for patches is near the program's or near a library's functions.
+func TestFunctionsThatAreFarApartAreRefused(t *testing.T) {
+	exe := cshop(t, "-O2")
+	library := cModule(t, "int rand_r(unsigned *n) { return 0; }", "-fno-builtin")
+	m := cModule(t, "int total(int n) { return n; }")
+	target := targettest.Start(t, targettest.Command{Path: exe})
+	prints(t, target, " total=20 ")
+	e, detach := attach(t, target)
+	defer detach()
+	load(t, e, library)
+	_, _, err := e.Load(t.Context(), m)
+	if finding.CodeOf(err) != finding.OutOfRange || !strings.Contains(err.Error(), "total: the function, in "+filepath.Base(exe)+", is more than 2 GiB away from the memory for patches") {
+		t.Errorf("load says %v", err)
+	}
+	target.MustLive()
+}
+
+// Names do not tell which function is meant where code has two of them, or two
+// libraries have one.
+func TestNamesThatStandForTwoFunctions(t *testing.T) {
+	folded := cProgram(t, `
+int x;
+NOINLINE static int first(int n) { x--; return n * 7 + x; }
+NOINLINE static int second(int n) { x--; return n * 7 + x; }
+int main(int c, char **v) { ROUNDS { x = 1; printf("first=%d second=%d\n", first(c), second(c + 1)); } }`, "-O2")
+	plugin := func(n string) string {
+		return cModule(t, "int handle(int n) { __asm__ volatile(\"\"); return n + "+n+"; }")
+	}
+	plugins := cProgram(t, `
+#include <dlfcn.h>
+int main(int c, char **v)
+{
+	int (*f)(int) = dlsym(dlopen(v[1], RTLD_NOW), "handle"), (*g)(int) = dlsym(dlopen(v[2], RTLD_NOW), "handle");
+	ROUNDS printf("first=%d second=%d\n", f(1), g(1));
+}`)
+	for _, test := range []struct {
+		name, exe string
+		args      []string
+		module    string
+		before    string
+		refusal   string // or else
+		warning   string
+		after     string
+	}{
+		{"identical code", folded, nil, "int first(int n) { return 7777; }", "first=6 second=14",
+			"", "first: the program has one code for it and for second: calls of those run the new code too", "first=7777 second=7777"},
+		{"identical code, and the module has both", folded, nil, "int first(int n) { return 1; } int second(int n) { return 2; }", "first=6 second=14",
+			"the program has one code for it and for", "", ""},
+		{"plugins", plugins, []string{plugin("10"), plugin("20")}, "int handle(int n) { return 1020; }", "first=11 second=21",
+			"handle: two libraries have a function of this name", "", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := cModule(t, test.module)
+			target := targettest.Start(t, targettest.Command{Path: test.exe, Args: test.args})
+			prints(t, target, test.before)
+			e, detach := attach(t, target)
+			defer detach()
+			p, _, err := e.Load(t.Context(), m)
+			if test.refusal != "" {
+				if finding.CodeOf(err) != finding.SymbolAmbiguous || !strings.Contains(err.Error(), test.refusal) {
+					t.Errorf("load says %v", err)
+				}
+				prints(t, target, test.before)
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			saysFinding(t, p.Findings, finding.SymbolAmbiguous, test.warning)
+			activate(t, e, p)
+			prints(t, target, test.after)
+		})
+	}
+}
+
+// A variable of hidden visibility is the module's own, where a global one is the
+// program's.
+func TestAHiddenVariableThatTheProgramHasTooIsNamed(t *testing.T) {
+	exe := cshop(t, "-O2")
+	for flag, warned := range map[string]bool{"-fvisibility=hidden": true, "-Wl,-Bsymbolic": true, "-fPIC": false} {
+		m := cModule(t, "int rate = 3; __attribute__((visibility(\"default\"))) int total(int n) { return n + rate; }", flag)
+		target := targettest.Start(t, targettest.Command{Path: exe})
+		prints(t, target, " total=20 ")
+		e, detach := attach(t, target)
+		p, _, err := e.Load(t.Context(), m)
+		detach()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if warned {
+			saysFinding(t, p.Findings, finding.GlobalChanged, "rate: the module has a variable of this name for itself")
+		} else if len(p.Findings) > 0 {
+			t.Errorf("%s: %v", flag, p.Findings)
+		}
+	}
+}
+
+// saysFinding looks for a finding with that code and words.
+func saysFinding(t testing.TB, findings []finding.Finding, code finding.Code, words string) {
+	t.Helper()
+	for _, f := range findings {
+		if f.Code == code && strings.Contains(f.Function+": "+f.Message, words) {
+			return
+		}
+	}
+	t.Errorf("%v has no %s with %q", findings, code, words)
+}

@@ -27,6 +27,7 @@ func Bind(m *module.Module, set *loaded.Set, p *process.Process, base uint64) (*
 			return nil, err
 		}
 	}
+	b.folded()
 	b.variables()
 	b.inlined()
 	return &b.image, nil

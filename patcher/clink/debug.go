@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/loaded"
 	"github.com/darn-dev/darn/patcher/module"
 )
 
@@ -71,6 +72,15 @@ func lines(d *dwarf.Data) map[uint64]string {
 	}
 }
 
+// linkName returns the name that an entry's symbol has.
+func linkName(e *dwarf.Entry) string {
+	if name, ok := e.Val(dwarf.AttrLinkageName).(string); ok {
+		return name
+	}
+	name, _ := e.Val(dwarf.AttrName).(string)
+	return name
+}
+
 // inlined warns of copies of replaced functions that the compiler has put into
 // their callers.
 func (b *binder) inlined() {
@@ -98,10 +108,7 @@ func (b *binder) inlined() {
 		if e == nil || err != nil {
 			break
 		}
-		name, _ := e.Val(dwarf.AttrLinkageName).(string)
-		if name == "" {
-			name, _ = e.Val(dwarf.AttrName).(string)
-		}
+		name := linkName(e)
 		switch e.Tag {
 		case dwarf.TagSubprogram:
 			if replaced[name] {
@@ -136,32 +143,37 @@ func (b *binder) inlined() {
 	}
 }
 
-// variables looks at the variables of the module that the program has too, and at
-// those that the module declares.
+// variables warns of variables of the module that the program has too, and that
+// are not the same: a global one is, but for code that reaches it without a
+// relocation, as with hidden visibility.
 func (b *binder) variables() {
+	bound := map[int]bool{}
+	for i := range b.m.Relocs {
+		bound[b.m.Relocs[i].Symbol] = true
+	}
 	for i := range b.m.Symbols {
 		x := &b.m.Symbols[i]
-		if !x.Local || x.Type != elf.STT_OBJECT || x.Undefined || strings.HasPrefix(x.Name, "_") || strings.ContainsAny(x.Name, ".") {
+		if bound[i] || x.Type != elf.STT_OBJECT || x.Undefined || strings.HasPrefix(x.Name, "_") || strings.ContainsAny(x.Name, ".") {
 			continue
 		}
 		if len(b.set.Objects[0].Named(x.Name)) > 0 {
-			b.warn(finding.GlobalChanged, x.Name, "the module has a static variable of this name for itself, and the program has one too: they are not the same",
+			b.warn(finding.GlobalChanged, x.Name, "the module has a variable of this name for itself (static, or of hidden visibility), and the program has one too: they are not the same",
 				"declare it extern in the module to use the program's")
 		}
 	}
 }
 
-// declared refuses variables that the module declares with another size than the
-// program's have.
+// declared refuses what the module declares otherwise than it is in the program:
+// variables of another size, and functions and variables taken for each other.
 func (b *binder) declared() error {
 	d := moduleDWARF(b.m)
 	if d == nil {
 		return nil
 	}
-	wanted := map[string]uint64{} // sizes of those that are bound
+	wanted := map[string]*loaded.Symbol{} // what is bound
 	for i, t := range b.bound {
-		if t.symbol != nil && b.m.Symbols[i].Undefined && (t.symbol.Type == elf.STT_OBJECT || t.symbol.Type == elf.STT_TLS) && t.symbol.Size > 0 {
-			wanted[b.m.Symbols[i].Name] = t.symbol.Size
+		if t.symbol != nil && b.m.Symbols[i].Undefined {
+			wanted[b.m.Symbols[i].Name] = t.symbol
 		}
 	}
 	r := d.Reader()
@@ -170,9 +182,26 @@ func (b *binder) declared() error {
 		if e == nil || err != nil {
 			break
 		}
-		name, _ := e.Val(dwarf.AttrName).(string)
-		size, ok := wanted[name]
-		if e.Tag != dwarf.TagVariable || !ok {
+		if external, _ := e.Val(dwarf.AttrExternal).(bool); !external {
+			continue
+		}
+		name := linkName(e)
+		s, ok := wanted[name]
+		if !ok || e.Tag != dwarf.TagVariable && e.Tag != dwarf.TagSubprogram {
+			continue
+		}
+		variable := s.Type == elf.STT_OBJECT || s.Type == elf.STT_TLS
+		function := s.Type == elf.STT_FUNC || s.Type == elf.STT_GNU_IFUNC
+		if e.Tag == dwarf.TagVariable && function || e.Tag == dwarf.TagSubprogram && variable {
+			kinds := [2]string{"function", "variable"}
+			if variable {
+				kinds = [2]string{"variable", "function"}
+			}
+			return refuse(finding.SymbolUnresolved, name,
+				fmt.Sprintf("the module takes it for a %s, and in the program it is a %s", kinds[1], kinds[0]),
+				"declare it as it is in the program's source")
+		}
+		if !variable || s.Size == 0 {
 			continue
 		}
 		offset, ok := e.Val(dwarf.AttrType).(dwarf.Offset)
@@ -183,9 +212,9 @@ func (b *binder) declared() error {
 		if err != nil {
 			continue
 		}
-		if n := typ.Size(); n > 0 && uint64(n) != size {
+		if n := typ.Size(); n > 0 && uint64(n) != s.Size {
 			return refuse(finding.GlobalChanged, name,
-				fmt.Sprintf("the module declares the variable as %v of %d bytes, and in the program it has %d", typ, n, size),
+				fmt.Sprintf("the module declares the variable as %v of %d bytes, and in the program it has %d", typ, n, s.Size),
 				"declare it as it is in the program's source")
 		}
 	}

@@ -27,7 +27,7 @@ type match struct {
 
 // matches finds what the module replaces. What a manifest names is refused if it
 // is not there; without one, whatever has the name of a function of the
-// program's is taken.
+// program's is taken, or of its libraries' if there is none.
 func (b *binder) matches() error {
 	if named := b.m.Manifest.Functions; len(named) > 0 {
 		for _, f := range named {
@@ -37,23 +37,94 @@ func (b *binder) matches() error {
 		}
 		return nil
 	}
-	for _, x := range b.m.Replaces() {
-		if slices.ContainsFunc(b.found, func(m match) bool { return m.new == x }) {
-			continue
+	for _, find := range []func(*module.Symbol) (*loaded.Symbol, error){b.replaced, b.ofLibrary} {
+		for _, x := range b.m.Replaces() {
+			if slices.ContainsFunc(b.found, func(m match) bool { return m.new == x }) {
+				continue
+			}
+			old, err := find(x)
+			if err != nil {
+				return err
+			}
+			if old == nil {
+				continue
+			}
+			if err := b.add(x, old); err != nil {
+				return err
+			}
 		}
-		old, err := b.replaced(x)
-		if err != nil {
-			return err
-		}
-		if old != nil && !slices.ContainsFunc(b.found, func(m match) bool { return m.old.Addr == old.Addr }) {
-			b.found = append(b.found, match{new: x, old: old})
+		if len(b.found) > 0 {
+			break // helpers may have the names of functions of libraries
 		}
 	}
+	b.kept()
 	if len(b.found) == 0 {
 		return refuse(finding.SymbolUnresolved, "", "none of the module's functions has the name of a function of the program"+b.split(),
 			"compile what replaces a function under its name, and not inlined; of a stripped program only exported functions are known")
 	}
 	return nil
+}
+
+// kept says which functions of the module are its own although a library has some
+// of their names.
+func (b *binder) kept() {
+	for _, x := range b.m.Replaces() {
+		if x.Local || x.Weak || slices.ContainsFunc(b.found, func(m match) bool { return m.new == x || m.new.Addr == x.Addr }) {
+			continue
+		}
+		for _, o := range b.set.Objects[1:] {
+			if export(o, x.Name) != nil {
+				b.image.Findings = append(b.image.Findings, finding.Finding{Code: finding.LibraryFunction, Severity: finding.Info, Function: x.Name,
+					Message: "the module has it for itself: that of " + o.Path + " is not replaced along with the program's functions"})
+				break
+			}
+		}
+	}
+}
+
+// add takes x for what replaces old. Code that has several names can't be replaced
+// by several functions.
+func (b *binder) add(x *module.Symbol, old *loaded.Symbol) error {
+	for _, m := range b.found {
+		if m.old.Addr != old.Addr {
+			continue
+		}
+		if m.new.Addr == x.Addr || sameName(m.old.Name, old.Name) {
+			return nil
+		}
+		return refuse(finding.SymbolAmbiguous, old.Name,
+			fmt.Sprintf("the program has one code for it and for %s, as they were identical, and the module one for each", m.old.Name),
+			"replace one of them only, or build the program with -fno-ipa-icf")
+	}
+	b.found = append(b.found, match{new: x, old: old})
+	return nil
+}
+
+// sameName tells whether people write two names alike, as those of the variants of
+// a constructor.
+func sameName(a, b string) bool {
+	return a == b || strings.HasPrefix(a, "_Z") && demangle.Filter(a) == demangle.Filter(b)
+}
+
+// folded warns of functions that are replaced with others, as the compiler or
+// linker has made one code of them.
+func (b *binder) folded() {
+	for _, f := range b.found {
+		if !f.old.Object.Program {
+			continue // libraries have many names for one function on purpose
+		}
+		var names []string
+		for _, s := range f.old.Object.Symbols() {
+			if s.Addr == f.old.Addr && isFunction(&s) && !sameName(s.Name, f.old.Name) && !slices.Contains(names, s.Name) {
+				names = append(names, s.Name)
+			}
+		}
+		if len(names) > 0 {
+			b.warn(finding.SymbolAmbiguous, f.old.Name,
+				fmt.Sprintf("the program has one code for it and for %s: calls of those run the new code too", strings.Join(names, ", ")),
+				"see whether they may; functions that were identical are told apart by a program built with -fno-ipa-icf")
+		}
+	}
 }
 
 // split names functions of the program that the compiler has made special
@@ -96,6 +167,9 @@ func (b *binder) named(f module.Function) error {
 		return refuse(finding.SymbolUnresolved, f.Symbol, "the program has no such function", "build the module for the program that runs")
 	case len(found) > 1:
 		return b.ambiguous(name, found)
+	}
+	if err := b.once(found[0]); err != nil {
+		return err
 	}
 	b.found = append(b.found, match{x, found[0], f})
 	return nil
@@ -144,27 +218,17 @@ func (b *binder) own(name string) *module.Symbol {
 	return found
 }
 
-// replaced returns the function of the program's that x stands for, nil if there
+// replaced returns the function of the program itself that x stands for, nil if there
 // is none. Of a name that several static functions have it is the one of the file
 // with the module's own name of it, else it is refused if x is global.
 func (b *binder) replaced(x *module.Symbol) (*loaded.Symbol, error) {
-	program := b.set.Objects[0]
 	var found []*loaded.Symbol
-	for _, s := range program.Named(x.Name) {
+	for _, s := range b.set.Objects[0].Named(x.Name) {
 		if isFunction(s) {
 			found = append(found, s)
 		}
 	}
 	found = distinct(found)
-	if len(found) == 0 && !x.Local {
-		for _, o := range b.set.Objects[1:] {
-			for _, s := range o.Named(x.Name) {
-				if isFunction(s) && s.Dynamic && !s.Local && !s.Old {
-					return s, nil
-				}
-			}
-		}
-	}
 	if len(found) > 1 {
 		if same := ofFile(found, x.File); len(same) == 1 {
 			found = same
@@ -183,6 +247,51 @@ func (b *binder) replaced(x *module.Symbol) (*loaded.Symbol, error) {
 	}
 	return nil, b.ambiguous(x.Name, found)
 }
+
+// ofLibrary returns the function of a library that x stands for, nil if there is
+// none.
+func (b *binder) ofLibrary(x *module.Symbol) (*loaded.Symbol, error) {
+	if x.Local {
+		return nil, nil
+	}
+	for _, o := range b.set.Objects[1:] {
+		if s := export(o, x.Name); s != nil {
+			return s, b.once(s)
+		}
+	}
+	return nil, nil
+}
+
+// export returns the function that an object exports under a name, nil if none.
+func export(o *loaded.Object, name string) *loaded.Symbol {
+	for _, s := range o.Named(name) {
+		if isFunction(s) && s.Dynamic && !s.Local && !s.Old {
+			return s
+		}
+	}
+	return nil
+}
+
+// once refuses a function of a library that another library exports too: of
+// plugins each has its own in use. What the C library has besides is not used.
+func (b *binder) once(s *loaded.Symbol) error {
+	if s.Object.Program || export(s.Object, s.Name) != s {
+		return nil
+	}
+	for _, o := range b.set.Objects[1:] {
+		other := export(o, s.Name)
+		if other == nil || other.Addr == s.Addr || slices.ContainsFunc(cLibrary, func(prefix string) bool { return strings.HasPrefix(o.Name(), prefix) }) {
+			continue
+		}
+		return refuse(finding.SymbolAmbiguous, s.Name,
+			fmt.Sprintf("two libraries have a function of this name: %s and %s", s.Object.Path, other.Object.Path),
+			"replace a function that it calls, or that calls it, whose name is there once")
+	}
+	return nil
+}
+
+// cLibrary begins the names of the C library's files.
+var cLibrary = []string{"libc.", "libc-", "ld-", "libm.", "libpthread", "libdl."}
 
 func (b *binder) ambiguous(name string, found []*loaded.Symbol) error {
 	return refuse(finding.SymbolAmbiguous, name,
@@ -287,6 +396,7 @@ func Match(m *module.Module, set *loaded.Set, named []string) (found []Matched, 
 			Symbol: name, New: x.new.Name, Offset: x.old.Addr - x.old.Object.Bias, Size: x.old.Size, Source: b.source(x.new),
 		}, code})
 	}
+	b.folded()
 	b.inlined()
 	return found, b.image.Findings, nil
 }
