@@ -243,6 +243,11 @@ func (s *switching) isOneStore() bool {
 // try makes the change under a halt, unless somebody is where nobody may be;
 // if it is to be quiet, also unless somebody is in the code that is replaced.
 func (s *switching) try(h *process.Halt, quiet bool) (retry *finding.Refusal, err error) {
+	if len(s.entries) > 0 {
+		if retry = s.e.forked(s.op, s.id); retry != nil {
+			return retry, nil
+		}
+	}
 	if err := s.e.checkBreakpoints(h, s.entries); err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 //
 // Refused with module-malformed, build-id-mismatch, text-mismatch,
 // already-loaded, symbol-unresolved and the other codes of binding, with
+// in-use if another process has the target's patches by a fork, with
 // gc-timeout if the target's garbage collector leaves no quiet instant, with
 // unsupported-target if the target refuses memory, with target-exited or busy.
 func (e *Engine) Load(ctx context.Context, path string) (*Patch, *Receipt, error) {
@@ -55,6 +56,8 @@ func (e *Engine) load(ctx context.Context, m *module.Module, path string) (id st
 		if e.arena, err = e.lang.planArena(m); err != nil {
 			return "", err
 		}
+	} else if err := e.notForked(OpLoad, fmt.Sprint(e.reg.Sequence+1)); err != nil {
+		return "", err
 	}
 	// Binding and registering are two instants: if the target makes an itab
 	// in between that the module brings too, the module is bound again.
@@ -118,6 +121,11 @@ func (t *transition) load(ctx context.Context, m *module.Module, path string, fr
 	return e.haltUntil(ctx, manyTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
 		if retry, err = e.quiet(h); retry != nil || err != nil {
 			return retry, err
+		}
+		if !fresh {
+			if retry = e.forked(OpLoad, t.id); retry != nil {
+				return retry, nil
+			}
 		}
 		return nil, t.place(h, p, c.image, pieces, fresh)
 	})

@@ -34,7 +34,13 @@ func (e *Engine) takeOver() error {
 			return err
 		}
 	}
+	// What is half done was half done in one process only: which, nobody knows.
 	if e.reg.Pending != nil {
+		if len(e.reg.Pending.Writes) > 0 {
+			if err := e.notForked(e.reg.Pending.Operation, e.reg.Pending.Patch); err != nil {
+				return err
+			}
+		}
 		ctx := context.Background()
 		err := e.haltUntil(ctx, manyTries, func(h *process.Halt) (*finding.Refusal, error) { return e.rollbackPending(h) })
 		if err != nil {
@@ -42,6 +48,9 @@ func (e *Engine) takeOver() error {
 		}
 	}
 	if !e.reg.empty() {
+		if err := e.checkMemory(); err != nil {
+			return err
+		}
 		if err := e.claim(); err != nil {
 			return err
 		}

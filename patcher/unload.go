@@ -68,6 +68,9 @@ func (e *Engine) unload(ctx context.Context, p *patchRecord) error {
 		if retry, err = e.quiet(h); retry != nil || err != nil {
 			return retry, err
 		}
+		if retry = e.forked(OpUnload, p.ID); retry != nil {
+			return retry, nil
+		}
 		if e.debugger != nil {
 			e.debugger.Unloading(h, p.image())
 		}

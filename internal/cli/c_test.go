@@ -98,6 +98,7 @@ func TestChildren(t *testing.T) {
 	if !strings.Contains(built.stdout, "replaces 1 function:\n  answer  ") {
 		t.Errorf("build says %q", built.stdout)
 	}
+	other := gcc(t, "-shared", "-fPIC", writeC(t, "other.c", "int answer(int n) { return n; }\n"))
 	p := startC(t, exe)
 	p.says(t, "worker 0 says 42", "worker 1 says 42", "master says 42")
 	darn(t, "inspect", p.flag(), module).ok(t)
@@ -114,7 +115,8 @@ func TestChildren(t *testing.T) {
 	}
 	darn(t, "deactivate", "--children", p.flag(), module).ok(t)
 	p.says(t, "worker 0 says 42", "worker 1 says 42", "worker 2 says 42", "master says 42")
-	darn(t, "unload", p.flag(), module).mustRefuse(t, finding.InUse, "was forked from this one and has its patches")
+	darn(t, "load", p.flag(), other).mustRefuse(t, finding.InUse, "to load patch 2 takes writing to the code or memory of each")
+	darn(t, "unload", p.flag(), module).mustRefuse(t, finding.InUse, "and this one were forked from each other and have the same patches")
 	p.says(t, "worker 0 says 42", "worker 2 says 42", "master says 42")
 }
 
