@@ -19,6 +19,12 @@ const (
 	redZone = 128
 	// maxFrames bounds a walk against a stack that leads in a circle.
 	maxFrames = 1 << 16
+	// maxRest bounds rest, in bytes: what else a mapping may hold is searched as
+	// memory.
+	maxRest = 64 << 20
+	// heapAlign is where the GNU C library begins heaps, behind memory that can't
+	// be touched as below a stack.
+	heapAlign = 64 << 20
 )
 
 // stack is what is known of a thread's stack.
@@ -29,8 +35,9 @@ type stack struct {
 	// every word there may be a return address. Empty if the walk has come to
 	// the end.
 	rest link.Range
-	// used is all of the stack that is in use.
-	used link.Range
+	// walked is what the frames take up: there every frame is known. What lies
+	// above may be the stack of somebody else, such as a coroutine.
+	walked []link.Range
 }
 
 // place is a program counter on a stack.
@@ -70,16 +77,15 @@ func registers(t *process.Thread) loaded.Registers {
 // walk walks one stack.
 func (r *Runtime) walk(t *process.Thread, maps []process.Mapping) stack {
 	s := stack{thread: t, frames: []place{{pc: t.PC, exact: true}}}
-	if i := mappingAt(maps, t.SP); i >= 0 {
-		s.used = link.Range{Start: max(t.SP-redZone, maps[i].Start) &^ 7, End: maps[i].End}
-	}
 	regs, exact := registers(t), true
+	s.walked = []link.Range{{Start: (t.SP - redZone) &^ 7, End: t.SP}}
 	for range maxFrames {
 		step, err := r.step(&regs, exact)
 		if err != nil {
 			break
 		}
 		if step.Last {
+			s.passed(regs.SP(), step.CFA)
 			return s
 		}
 		// A signal handler may have a stack of its own; a stack that does not
@@ -87,13 +93,29 @@ func (r *Runtime) walk(t *process.Thread, maps []process.Mapping) stack {
 		if !step.Signal && step.Caller.SP() <= regs.SP() {
 			break
 		}
+		if !step.Signal {
+			s.passed(regs.SP(), step.Caller.SP())
+		}
 		regs, exact = step.Caller, step.Signal
 		s.frames = append(s.frames, place{regs.PC(), step.At, exact})
 	}
 	if i := mappingAt(maps, regs.SP()); i >= 0 {
-		s.rest = link.Range{Start: max(regs.SP()-redZone, maps[i].Start) &^ 7, End: maps[i].End}
+		start := max(regs.SP()-redZone, maps[i].Start) &^ 7
+		s.rest = link.Range{Start: start, End: min(maps[i].End, start+maxRest)}
 	}
 	return s
+}
+
+// passed notes a frame that was walked.
+func (s *stack) passed(sp, end uint64) {
+	last := &s.walked[len(s.walked)-1]
+	switch {
+	case end <= sp:
+	case last.End == sp:
+		last.End = end
+	default:
+		s.walked = append(s.walked, link.Range{Start: sp, End: end})
+	}
 }
 
 // step goes one frame up.
@@ -192,11 +214,11 @@ func (r *Runtime) nameAt(addr uint64, exact bool) string {
 }
 
 // References returns who holds an address in a module: threads that are in it or
-// will return to it, their registers, and words in memory that can be written. A
-// word counts if it leads to one of the module's functions or variables, or
-// behind a call in its code; memory that was freed can hold some. What the kernel
-// holds can't be seen: a module that can have given it something stays. On stacks that
-// can be walked only frames and words that lead to a function or variable count.
+// will return to it, their registers, and words in memory that can be written. Every
+// word that leads into the module counts; memory that was freed can hold some.
+// On what is walked of a stack only frames count, and words that lead to a
+// function or variable: old return addresses are left there. What the kernel holds
+// can't be seen: a module that can have given it something stays.
 func (r *Runtime) References(h *process.Halt, _ *goruntime.Ledger, m *goruntime.Registration, _ []link.Write) (holders []goruntime.Holder, cleanup []link.Write, err error) {
 	stacks, maps, err := r.stacks(h)
 	if err != nil {
@@ -204,10 +226,7 @@ func (r *Runtime) References(h *process.Halt, _ *goruntime.Ledger, m *goruntime.
 	}
 	in := scan.NewSet([]link.Range{m.Range()})
 	text := scan.NewSet(m.Text)
-	entries := make(map[uint64]bool, len(m.Entries))
-	for _, e := range m.Entries {
-		entries[e] = true
-	}
+	entries, known := r.entries(m)
 	if holders, err = r.positions(stacks, in); err != nil {
 		return nil, nil, err
 	}
@@ -217,8 +236,8 @@ func (r *Runtime) References(h *process.Halt, _ *goruntime.Ledger, m *goruntime.
 	var live []link.Range
 	skip := []link.Range{m.Range()}
 	for i := range stacks {
-		live = append(live, stacks[i].used)
-		skip = append(skip, deadStack(maps, stacks[i].thread.SP))
+		live = append(live, stacks[i].walked...)
+		skip = append(skip, deadStack(maps, stacks[i].thread))
 	}
 	onStack, skipped := scan.NewSet(live), scan.NewSet(skip)
 	for i := range maps {
@@ -230,7 +249,7 @@ func (r *Runtime) References(h *process.Halt, _ *goruntime.Ledger, m *goruntime.
 			if skipped.Holds(addr) {
 				return
 			}
-			if text.Holds(value) && !entries[value] && (onStack.Holds(addr) || !r.behindCall(value)) {
+			if known && text.Holds(value) && !entries[value] && onStack.Holds(addr) {
 				return
 			}
 			holders = append(holders, goruntime.Holder{Value: value, At: addr,
@@ -243,35 +262,40 @@ func (r *Runtime) References(h *process.Halt, _ *goruntime.Ledger, m *goruntime.
 	return holders, nil, nil
 }
 
-// deadStack is what lies below a stack pointer in a mapping that is a stack.
-func deadStack(maps []process.Mapping, sp uint64) link.Range {
-	i := mappingAt(maps, sp)
+// entries returns where functions of a module begin; known is false if only what
+// the dynamic linker knows is known of it.
+func (r *Runtime) entries(m *goruntime.Registration) (entries map[uint64]bool, known bool) {
+	entries = make(map[uint64]bool, len(m.Entries))
+	for _, e := range m.Entries {
+		entries[e] = true
+	}
+	// A module without symbols has unwind tables for its static functions too.
+	o := r.modules[m.Base]
+	if o == nil {
+		return entries, false
+	}
+	begins := o.Begins()
+	for _, e := range begins {
+		entries[e] = true
+	}
+	return entries, len(begins) > 0
+}
+
+// deadStack is what lies below a thread's stack pointer in the mapping that is its
+// stack. The C library keeps what it knows of a thread on the stack that it made
+// for it, above all frames; a stack that the program made itself has others beside
+// it, or the heap.
+func deadStack(maps []process.Mapping, t *process.Thread) link.Range {
+	i := mappingAt(maps, t.SP)
 	if i < 0 {
 		return link.Range{}
 	}
+	own := t.SP < t.FSBase && t.FSBase < maps[i].End && maps[i].Start%heapAlign != 0
 	guarded := i > 0 && maps[i-1].End == maps[i].Start && strings.HasPrefix(maps[i-1].Perms, "---")
-	if !guarded && maps[i].Path != "[stack]" {
+	if !(own && guarded) && maps[i].Path != "[stack]" {
 		return link.Range{}
 	}
-	return link.Range{Start: maps[i].Start, End: (sp - redZone) &^ 7}
-}
-
-// behindCall tells whether a call instruction ends at addr, so that addr may be
-// a return address.
-func (r *Runtime) behindCall(addr uint64) bool {
-	var b [7]byte
-	if r.p.ReadMemory(b[:], addr-7) != nil {
-		return true
-	}
-	if b[2] == 0xE8 {
-		return true
-	}
-	for n := 2; n <= 7; n++ { // call through a register or memory: FF /2
-		if i := 7 - n; b[i] == 0xFF && b[i+1]>>3&7 == 2 {
-			return true
-		}
-	}
-	return false
+	return link.Range{Start: maps[i].Start, End: (t.SP - redZone) &^ 7}
 }
 
 // memory describes a place in memory.

@@ -14,6 +14,9 @@ import (
 	"github.com/darn-dev/darn/patcher/process"
 )
 
+// maxSection bounds the unwind tables of a module, in bytes.
+const maxSection = 64 << 20
+
 // Runtime is one C or C++ program. It is used by one goroutine at a time.
 type Runtime struct {
 	p       *process.Process
@@ -110,7 +113,8 @@ func (r *Runtime) Know(l *goruntime.Ledger) {
 			if !s.Holds(m.Frames, 1) {
 				continue
 			}
-			section := make([]byte, s.End-m.Frames)
+			// The registry is memory of the program, which may have damaged it.
+			section := make([]byte, min(s.End-m.Frames, maxSection))
 			if r.p.ReadMemory(section, m.Frames) == nil {
 				r.modules[m.Base] = loaded.Frames("", m.Range(), trim(section), m.Frames)
 			}

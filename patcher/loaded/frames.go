@@ -46,6 +46,16 @@ func Frames(name string, memory ranger, section []byte, addr uint64) *Object {
 // object, so that it need not happen under a halt.
 func (x *Object) Prepare() { _ = x.find(0) }
 
+// Begins returns where the unwind tables say that functions begin.
+func (x *Object) Begins() []uint64 {
+	_ = x.find(0)
+	var begins []uint64
+	for _, f := range x.frames.list {
+		begins = append(begins, f.Begin())
+	}
+	return begins
+}
+
 // find returns the entry for an address in the process, or nil.
 func (x *Object) find(pc uint64) *frame.FrameDescriptionEntry {
 	if x.frames == nil {
@@ -207,7 +217,6 @@ func (x *Object) Step(r *Registers, exact bool, read func(buf []byte, addr uint6
 	if _, known := c.Regs[regPC]; !known && !s.Last {
 		return s, ErrNoFrame
 	}
-	s.Last = s.Last || s.Caller.PC() == 0
 	return s, nil
 }
 
