@@ -31,6 +31,9 @@ func (e *Engine) Load(ctx context.Context, path string) (*Patch, *Receipt, error
 	defer end()
 	start, halts := time.Now(), e.p.Measure()
 	defer halts()
+	if err := e.p.CheckSystemCalls(); err != nil {
+		return nil, nil, err
+	}
 	m, err := module.Open(path)
 	if err != nil {
 		return nil, nil, err

@@ -32,6 +32,9 @@ func (e *Engine) Unload(ctx context.Context, id string) (*Receipt, error) {
 	defer end()
 	start, halts := time.Now(), e.p.Measure()
 	defer halts()
+	if err := e.p.CheckSystemCalls(); err != nil {
+		return nil, err
+	}
 	p, err := e.reg.patch(id)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -30,6 +31,9 @@ import (
 // process must have no other child that it waits for: Delve waits for all.
 func Attach(pid int) (*Process, error) {
 	if err := checkTarget(pid); err != nil {
+		return nil, err
+	}
+	if err := awaitStoppable(context.Background(), pid); err != nil {
 		return nil, err
 	}
 	begun := time.Now()

@@ -101,6 +101,9 @@ func (p *Process) Halt(ctx context.Context, fn func(h *Halt) error) (err error) 
 	if closed {
 		return fmt.Errorf("process %d: %w", p.pid, os.ErrClosed)
 	}
+	if err := awaitStoppable(ctx, p.pid); err != nil {
+		return err
+	}
 	called := time.Now()
 	stop, err := p.halter.Halt(ctx)
 	if err != nil {

@@ -80,6 +80,10 @@ func newProcess(target *proc.Target, h Halter) (*Process, error) {
 	return p, nil
 }
 
+// CheckSystemCalls refuses what Halt.Syscall would refuse because the target's
+// system calls are restricted. The target may run.
+func (p *Process) CheckSystemCalls() error { return checkSystemCalls(p.pid) }
+
 // Pid returns the process id.
 func (p *Process) Pid() int { return p.pid }
 

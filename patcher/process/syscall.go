@@ -20,7 +20,8 @@ import (
 // pending until the target runs.
 //
 // It isn't for calls that make or end threads, change the program or block.
-// An ended target is refused with target-exited.
+// An ended target is refused with target-exited, one whose system calls are
+// restricted with unsupported-target.
 //
 // It follows rr's AutoRemoteSyscalls in what it promises.
 func (h *Halt) Syscall(nr uintptr, args ...uint64) (uint64, error) {
@@ -29,6 +30,9 @@ func (h *Halt) Syscall(nr uintptr, args ...uint64) (uint64, error) {
 	}
 	if len(args) > 6 {
 		return 0, fmt.Errorf("system call %d with %d arguments", nr, len(args))
+	}
+	if err := checkSystemCalls(h.p.pid); err != nil {
+		return 0, err
 	}
 	at, err := h.syscallInstruction()
 	if err != nil {

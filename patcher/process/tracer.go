@@ -189,6 +189,10 @@ func (t *tracer) awaitResumed() error {
 // detach halts the target and lets it go. A target that has ended is no error.
 func (t *tracer) detach() error {
 	t.turn <- struct{}{}
+	if err := awaitStoppable(context.Background(), t.pid); err != nil {
+		<-t.turn
+		return err // the kernel lets it go when Darn ends
+	}
 	if _, err := t.stop(context.Background()); err != nil {
 		return nil // it has ended or was let go
 	}
