@@ -172,7 +172,7 @@ func TestStaticFunctionsOfOneNameAreToldApartByTheirFile(t *testing.T) {
 // an activation up that wants nobody there; who sleeps in the new code holds it.
 func TestThreadsInCCodeAreFound(t *testing.T) {
 	exe := cshop(t, "-O2")
-	m := cModule(t, "#include <unistd.h>\nint slow(int ms) { usleep(ms * 1000); return 2; }\n")
+	m := cModule(t, "#include <unistd.h>\nint slow(int ms) { usleep(ms * 5000); return 2; }\n")
 	target := targettest.Start(t, targettest.Command{Path: exe, Args: []string{"1", "sleeper"}})
 	prints(t, target, " slow=1 ")
 	e, detach := attach(t, target)
@@ -185,8 +185,10 @@ func TestThreadsInCCodeAreFound(t *testing.T) {
 		}
 		if sawOld = q.Functions[0].FramesInOldCode == 1; !sawOld {
 			deactivate(t, e, p)
-			time.Sleep(50 * time.Millisecond)
-			unload(t, e, p)
+			targettest.Eventually(t, "an unload", func() bool {
+				_, err = e.Unload(t.Context(), p.ID)
+				return err == nil
+			})
 			p = load(t, e, m)
 		}
 		return sawOld
@@ -196,20 +198,11 @@ func TestThreadsInCCodeAreFound(t *testing.T) {
 		l, err := e.List(t.Context())
 		return err == nil && l.Patches[0].Functions[0].FramesInOldCode == 0
 	})
-	// The sleeper is in the new code but for an instant now and then.
-	var err error
-	targettest.Eventually(t, "an unload that finds the sleeper", func() bool {
-		deactivate(t, e, p)
-		if _, err = e.Unload(t.Context(), p.ID); err == nil {
-			p = load(t, e, m)
-		}
-		activate(t, e, p)
-		return err != nil
-	})
+	deactivate(t, e, p)
+	_, err := e.Unload(t.Context(), p.ID)
 	if finding.CodeOf(err) != finding.InUse || !strings.Contains(err.Error(), "thread ") {
 		t.Errorf("unload says %v", err)
 	}
-	deactivate(t, e, p)
 	targettest.Eventually(t, "an unload", func() bool {
 		_, err = e.Unload(t.Context(), p.ID)
 		return err == nil

@@ -11,6 +11,7 @@ import (
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/goruntime"
 	"github.com/darn-dev/darn/patcher/link"
+	"github.com/darn-dev/darn/patcher/loaded"
 	"github.com/darn-dev/darn/patcher/module"
 	"github.com/darn-dev/darn/patcher/process"
 	"github.com/darn-dev/darn/patcher/redirect"
@@ -93,6 +94,11 @@ func (c *cTarget) plan(code []byte, f *link.Function) (*redirect.Plan, error) {
 		return nil, err
 	}
 	for _, r := range f.Pieces {
+		if r.End-r.Start > loaded.MaxFunction {
+			return nil, finding.Refuse(finding.UnsupportedTarget,
+				fmt.Sprintf("the program's symbols say that a piece of %s at %#x has %d bytes", f.Symbol, r.Start, r.End-r.Start),
+				"its symbol table is damaged; build the program anew")
+		}
 		piece := make([]byte, r.End-r.Start)
 		if err := c.p.ReadMemory(piece, r.Start); err != nil {
 			return nil, err

@@ -78,6 +78,9 @@ func (a *app) eachProcess(pid int, work func(*patcher.Engine) error) error {
 	for i, p := range pids {
 		if arena := patcher.SharedMemory(p); arena != "" {
 			if seen[arena] {
+				if !a.json {
+					fmt.Fprintf(a.stdout, "process %d shares the patches of one above, and follows its switches\n", p)
+				}
 				continue
 			}
 			seen[arena] = true

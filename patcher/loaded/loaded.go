@@ -99,29 +99,39 @@ func (o *opener) open(path string, bias uint64, name string) (*Object, error) {
 	if name == "" {
 		name = path
 	}
+	f, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		_ = f.Close() // was read only
+		return nil, err
+	}
+	file := identity(info)
 	if o.before != nil {
 		for _, x := range o.before.Objects {
-			if x.name == name && x.Bias == bias {
+			if x.name == name && x.Bias == bias && x.file == file {
+				_ = f.Close() // was read only
 				return x, nil
 			}
 		}
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
 	}
 	x, err := newObject(f, bias)
 	if err != nil {
 		_ = f.Close() // was read only
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	x.Path, x.name = name, name
+	x.Path, x.name, x.file = name, name, file
+	if o.p != nil {
+		x.root = o.p.Root("")
+	}
 	return x, nil
 }
 
 // vdso reads the code that the kernel maps into every process.
 func (o *opener) vdso(m process.Mapping) (*Object, error) {
-	data := make([]byte, m.End-m.Start)
+	data := make([]byte, min(m.End-m.Start, 1<<20))
 	if err := o.p.ReadMemory(data, m.Start); err != nil {
 		return nil, err
 	}
@@ -193,9 +203,16 @@ func (o *opener) library(bias, name, dynamic uint64) (*Object, error) {
 	}
 	m := o.maps[i]
 	path := o.p.Root(m.Path)
-	if info, err := os.Stat(path); err != nil || inode(info) != m.Inode {
+	info, err := os.Stat(path)
+	if same := err == nil && identity(info).inode == m.Inode; !same {
 		// Deleted or replaced since. The kernel still knows it.
 		path = o.p.MapFile(m)
+	} else if identity(info).device != m.Device {
+		// Some file systems tell another device here than there. The kernel knows
+		// for sure, but not everybody may ask.
+		if _, err := os.Stat(o.p.MapFile(m)); err == nil {
+			path = o.p.MapFile(m)
+		}
 	}
 	x, err := o.open(path, bias, m.Path)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {

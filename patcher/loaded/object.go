@@ -6,14 +6,18 @@ import (
 	"debug/elf"
 	"encoding/hex"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"sort"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/darn-dev/darn/patcher/exe"
 )
@@ -31,6 +35,8 @@ type Object struct {
 	Memory, Text []ranger
 
 	name     string
+	file     fileID
+	root     string // where the process's file system is found, "" for here
 	elf      *elf.File
 	linkMap  uint64
 	symbols  []Symbol // sorted by address
@@ -85,7 +91,7 @@ func newObject(r io.ReaderAt, bias uint64) (*Object, error) {
 
 func (x *Object) interpreter() string {
 	for _, p := range x.elf.Progs {
-		if p.Type == elf.PT_INTERP {
+		if p.Type == elf.PT_INTERP && p.Filesz <= 4096 {
 			data := make([]byte, p.Filesz)
 			if _, err := p.ReadAt(data, 0); err == nil {
 				return strings.TrimRight(string(data), "\x00")
@@ -224,12 +230,12 @@ func (x *Object) debugFile() *elf.File {
 		return x.debug
 	}
 	for _, path := range x.debugPaths() {
-		f, err := os.Open(path)
+		f, err := openRegular(path)
 		if err != nil {
 			continue
 		}
 		y, err := newObject(f, 0)
-		if err != nil || y.BuildID != x.BuildID {
+		if err != nil || y.BuildID != x.BuildID || x.BuildID == "" && !x.linksTo(f) {
 			_ = f.Close() // was read only
 			continue
 		}
@@ -237,6 +243,37 @@ func (x *Object) debugFile() *elf.File {
 		break
 	}
 	return x.debug
+}
+
+// openRegular opens a file, but nothing that lets a reader wait, such as a FIFO.
+func openRegular(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		_ = f.Close() // was read only
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	return f, nil
+}
+
+// linksTo tells whether a file has the checksum that .gnu_debuglink gives, by
+// which alone it is known to belong to an object without a build id.
+func (x *Object) linksTo(f *os.File) bool {
+	s := x.elf.Section(".gnu_debuglink")
+	if s == nil {
+		return false
+	}
+	data, err := s.Data()
+	if err != nil || len(data) < 4 {
+		return false
+	}
+	sum := crc32.NewIEEE()
+	if _, err := io.Copy(sum, io.NewSectionReader(f, 0, math.MaxInt64)); err != nil {
+		return false
+	}
+	return le.Uint32(data[len(data)-4:]) == sum.Sum32()
 }
 
 // systemDebug is where distributions install debugging information.
@@ -261,7 +298,10 @@ func (x *Object) debugPaths() (paths []string) {
 		if data, err := s.Data(); err == nil {
 			link, _, _ := strings.Cut(string(data), "\x00")
 			dir := filepath.Dir(x.Path)
-			paths = append(paths, filepath.Join(dir, link), filepath.Join(dir, ".debug", link), filepath.Join(systemDebug, dir, link))
+			for _, path := range []string{filepath.Join(dir, link), filepath.Join(dir, ".debug", link), filepath.Join(systemDebug, dir, link)} {
+				paths = append(paths, x.root+path)
+			}
+			paths = append(paths, filepath.Join(systemDebug, dir, link))
 		}
 	}
 	return paths
@@ -275,11 +315,15 @@ func (x *Object) DWARF() *dwarf.Data {
 	return x.dwarf
 }
 
+// MaxFunction bounds the code that is taken for one function, in bytes, whatever
+// a damaged symbol table says.
+const MaxFunction = 64 << 20
+
 // Code returns what the file has at an address in the process.
 func (x *Object) Code(addr, n uint64) ([]byte, error) {
 	at := addr - x.Bias
 	for _, p := range x.elf.Progs {
-		if p.Type == elf.PT_LOAD && at >= p.Vaddr && at-p.Vaddr < p.Filesz && n <= p.Filesz-(at-p.Vaddr) {
+		if p.Type == elf.PT_LOAD && n <= MaxFunction && at >= p.Vaddr && at-p.Vaddr < p.Filesz && n <= p.Filesz-(at-p.Vaddr) {
 			b := make([]byte, n)
 			_, err := p.ReadAt(b, int64(at-p.Vaddr))
 			return b, err
@@ -321,11 +365,17 @@ type Relocation struct {
 	Addend uint64
 }
 
-func inode(info fs.FileInfo) uint64 {
+// fileID tells a file from others, as a Mapping's fields do.
+type fileID struct {
+	device string
+	inode  uint64
+}
+
+func identity(info fs.FileInfo) fileID {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return st.Ino
+		return fileID{fmt.Sprintf("%02x:%02x", unix.Major(st.Dev), unix.Minor(st.Dev)), st.Ino}
 	}
-	return 0
+	return fileID{}
 }
 
 // SectionAt returns the name of the section that an address in the process is in,
