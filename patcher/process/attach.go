@@ -150,6 +150,9 @@ func checkTarget(pid int) error {
 		}
 		return err
 	}
+	if err := checkDebugLink(pid); err != nil {
+		return err
+	}
 	if trap, err := takesTrap(pid); err == nil && !trap {
 		return finding.Refuse(finding.UnsupportedTarget,
 			fmt.Sprintf("every thread of process %d blocks SIGTRAP, by which it would be halted", pid),
