@@ -1,6 +1,7 @@
 package emit
 
 import (
+	"bytes"
 	"debug/elf"
 	"encoding/binary"
 	"fmt"
@@ -229,10 +230,35 @@ func (b *builder) share(sym int) (d dest, shared bool, err error) {
 				fmt.Sprintf("the variable %s has another type than in the patch %s, which added it to the program", s.Name, e.m.Manifest.Name),
 				"give the variable of the new type another name, or unload that patch first, if nothing uses it")
 		}
+		if b.otherValue(e, sym, e.m.Symbols[k].Addr) {
+			b.note(finding.Finding{Code: finding.InitialValueChanged, Severity: finding.Warning, Function: s.Name,
+				Message: fmt.Sprintf("the variable's initial value is another than in the patch %s, which added it: the program's variable keeps the value it has", e.m.Manifest.Name),
+				Advice:  "set the variable in changed code, or give it another name"})
+		}
 		b.goPart().Imports = append(b.goPart().Imports, module.Import{Symbol: s.Name, Module: b.require(e), Offset: e.m.Symbols[k].Addr, Size: s.Size})
 		return dest{symbol: b.undefined(s.Name, elf.STT_OBJECT)}, true, nil
 	}
 	return d, false, nil
+}
+
+// otherValue tells whether New lays a variable out with another value than e,
+// which added it, at an address of e's. What is computed, and what leads
+// elsewhere, is not compared.
+func (b *builder) otherValue(e *earlier, sym int, addr uint64) bool {
+	s := &b.New.Symbols[sym]
+	at := b.new.symbol(sym)
+	if slices.Contains(e.m.Manifest.Go.InitVariables, s.Name) || len(b.new.relocs(at, at+s.Size)) > 0 {
+		return false
+	}
+	is, ok := b.new.Bytes(at, int(s.Size))
+	if !ok {
+		is = make([]byte, s.Size) // .bss
+	}
+	was, ok := e.bytes(e.lo+addr, int(s.Size))
+	if !ok {
+		was = make([]byte, s.Size)
+	}
+	return !bytes.Equal(was, is)
 }
 
 // variableTypes describes the variables of New, by symbol, of the packages
