@@ -72,6 +72,8 @@ describe('a program that is launched', () => {
     await sides.locator('.original .view-line', { hasText: '%d.%d' }).waitFor();
     await sides.locator('.modified .view-line', { hasText: '%d.%02d' }).waitFor();
     await picture(wb, 'diff');
+    await wb.command('View: Close Editor');
+    await wb.tab('old ↔ patch').waitFor({ state: 'hidden' });
   });
 
   it('keeps its code when an edit is refused, and the window says why', async () => {

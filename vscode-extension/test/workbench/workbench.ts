@@ -20,13 +20,14 @@ export class Workbench {
       await this.page.keyboard.press('F1');
       await this.quickInput.fill(`>${title}`);
       try {
-        await this.quickRow(title).click({ timeout: 2000 });
-        return true;
+        await this.quickRow(title).waitFor({ timeout: 2000 });
       } catch {
         // A window has its extensions' commands a little after it has opened.
         await this.page.keyboard.press('Escape');
         return false;
       }
+      await this.quickRow(title).click();
+      return true;
     }, true);
   }
 
