@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -421,7 +422,9 @@ int visit(void) { signal(SIGUSR2, handler); return 7; }
 	e, detach := attach(t, target)
 	p := load(t, e, m)
 	activate(t, e, p)
-	prints(t, target, " total=20 ")
+	for !catches(t, target.Pid(), syscall.SIGUSR2) { // until visit was called
+		time.Sleep(time.Millisecond)
+	}
 	deactivate(t, e, p)
 	_, err := e.Unload(t.Context(), p.ID)
 	if finding.CodeOf(err) != finding.InUse || !strings.Contains(err.Error(), "the kernel, perhaps: the module calls signal") {
@@ -433,6 +436,22 @@ int visit(void) { signal(SIGUSR2, handler); return 7; }
 	}
 	prints(t, target, " wrong=0")
 	target.MustLive()
+}
+
+// catches tells whether a process has a handler for a signal.
+func catches(t *testing.T, pid int, s syscall.Signal) bool {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "SigCgt:\t")
+	mask, _, _ := strings.Cut(rest, "\n")
+	caught, err := strconv.ParseUint(mask, 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return caught>>(s-1)&1 != 0
 }
 
 // Constructors run once, in the first call of any thread, while others wait for
