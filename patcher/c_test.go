@@ -422,9 +422,7 @@ int visit(void) { signal(SIGUSR2, handler); return 7; }
 	e, detach := attach(t, target)
 	p := load(t, e, m)
 	activate(t, e, p)
-	for !catches(t, target.Pid(), syscall.SIGUSR2) { // until visit was called
-		time.Sleep(time.Millisecond)
-	}
+	targettest.Eventually(t, "a call of visit", func() bool { return catches(t, target.Pid(), syscall.SIGUSR2) })
 	deactivate(t, e, p)
 	_, err := e.Unload(t.Context(), p.ID)
 	if finding.CodeOf(err) != finding.InUse || !strings.Contains(err.Error(), "the kernel, perhaps: the module calls signal") {

@@ -120,10 +120,7 @@ var untouchable = map[string]string{
 func (b *binder) functions() error {
 	for _, x := range b.found {
 		old := x.old
-		name := old.Name
-		if old.File != "" && len(old.Object.Named(name)) > 1 {
-			name = old.File + ":" + name
-		}
+		name := qualified(old)
 		why, bad := untouchable[old.Name]
 		if !bad && (strings.HasPrefix(old.Object.Name(), "ld-") || old.Object.Path == "[vdso]") {
 			why, bad = "it belongs to "+old.Object.Name()+", which runs while nothing is set up", true

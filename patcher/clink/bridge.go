@@ -29,11 +29,13 @@ const BridgeSize = 1024
 // bridges and gates.
 func Span(m *module.Module) uint64 {
 	n := len(m.Replaces())
-	whole := func(size int) uint64 { return uint64(size+pageSize-1) &^ (pageSize - 1) }
-	return m.End() + whole(n*(BridgeSize+fdeSize)+framesRoom) + whole(gateRoom+n*gateSize) + pageSize
+	return m.End() + wholePages(n*(BridgeSize+fdeSize)+framesRoom) + wholePages(gateRoom+n*gateSize) + pageSize
 }
 
 const pageSize = 4096
+
+// wholePages is the size of the pages that n bytes take.
+func wholePages(n int) uint64 { return uint64(n+pageSize-1) &^ (pageSize - 1) }
 
 // bridges makes the bridges that the replaced functions need.
 func (b *binder) bridges() error {
@@ -65,7 +67,7 @@ func (b *binder) bridges() error {
 	}
 	b.bridgeFrames = start + uint64(len(code))
 	code = append(code, frames(start, uint64(len(code)))...)
-	size := uint64(len(code)+pageSize-1) &^ (pageSize - 1)
+	size := wholePages(len(code))
 	b.image.Segments = append(b.image.Segments, link.Segment{Addr: start, Data: code, Size: size, Flags: elf.PF_R | elf.PF_X})
 	b.image.Bridges = link.Range{Start: start, End: start + size}
 	b.image.Size = b.m.End() + size

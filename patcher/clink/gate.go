@@ -90,7 +90,7 @@ func (b *binder) gates() error {
 		return nil
 	}
 	start := b.base + b.image.Size
-	size := uint64(gateRoom+gateSize*len(b.image.Functions)+pageSize-1) &^ (pageSize - 1)
+	size := wholePages(gateRoom + gateSize*len(b.image.Functions))
 	state := start + size // in a page of its own, which can be written
 	code := beginning(start, state, calls, len(constructors) == 0)
 	for len(code)%16 != 0 {

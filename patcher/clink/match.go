@@ -203,6 +203,15 @@ func Split(symbol string) (file, name string) {
 	return symbol[:i], symbol[i+1:]
 }
 
+// qualified names a function as Split takes it, with its file if the name alone
+// is not enough.
+func qualified(s *loaded.Symbol) string {
+	if s.File != "" && len(s.Object.Named(s.Name)) > 1 {
+		return s.File + ":" + s.Name
+	}
+	return s.Name
+}
+
 // own returns the module's function of that name, nil if there is not just one.
 func (b *binder) own(name string) *module.Symbol {
 	var found *module.Symbol
@@ -382,11 +391,9 @@ func Match(m *module.Module, set *loaded.Set, named []string) (found []Matched, 
 			continue
 		}
 		seen[x.new.Name] = true
-		name := x.old.Name
+		name := qualified(x.old)
 		if i < chosen {
 			name = x.record.Symbol
-		} else if x.old.File != "" && len(x.old.Object.Named(name)) > 1 {
-			name = x.old.File + ":" + name
 		}
 		code, err := x.old.Object.Code(x.old.Addr, x.old.Size)
 		if err != nil {

@@ -261,19 +261,30 @@ func openRegular(path string) (*os.File, error) {
 // linksTo tells whether a file has the checksum that .gnu_debuglink gives, by
 // which alone it is known to belong to an object without a build id.
 func (x *Object) linksTo(f *os.File) bool {
-	s := x.elf.Section(".gnu_debuglink")
-	if s == nil {
-		return false
-	}
-	data, err := s.Data()
-	if err != nil || len(data) < 4 {
+	_, want, ok := x.debugLink()
+	if !ok {
 		return false
 	}
 	sum := crc32.NewIEEE()
 	if _, err := io.Copy(sum, io.NewSectionReader(f, 0, math.MaxInt64)); err != nil {
 		return false
 	}
-	return le.Uint32(data[len(data)-4:]) == sum.Sum32()
+	return want == sum.Sum32()
+}
+
+// debugLink returns the name and the checksum of the file of debugging
+// information that .gnu_debuglink gives.
+func (x *Object) debugLink() (name string, sum uint32, ok bool) {
+	s := x.elf.Section(".gnu_debuglink")
+	if s == nil {
+		return "", 0, false
+	}
+	data, err := s.Data()
+	if err != nil || len(data) < 4 {
+		return "", 0, false
+	}
+	name, _, _ = strings.Cut(string(data), "\x00")
+	return name, le.Uint32(data[len(data)-4:]), true
 }
 
 // systemDebug is where distributions install debugging information.
@@ -294,15 +305,12 @@ func (x *Object) debugPaths() (paths []string) {
 			paths = append(paths, filepath.Join(dir, "debuginfod_client", id, "debuginfo"))
 		}
 	}
-	if s := x.elf.Section(".gnu_debuglink"); s != nil {
-		if data, err := s.Data(); err == nil {
-			link, _, _ := strings.Cut(string(data), "\x00")
-			dir := filepath.Dir(x.Path)
-			for _, path := range []string{filepath.Join(dir, link), filepath.Join(dir, ".debug", link), filepath.Join(systemDebug, dir, link)} {
-				paths = append(paths, x.root+path)
-			}
-			paths = append(paths, filepath.Join(systemDebug, dir, link))
+	if link, _, ok := x.debugLink(); ok {
+		dir := filepath.Dir(x.Path)
+		for _, path := range []string{filepath.Join(dir, link), filepath.Join(dir, ".debug", link), filepath.Join(systemDebug, dir, link)} {
+			paths = append(paths, x.root+path)
 		}
+		paths = append(paths, filepath.Join(systemDebug, dir, link))
 	}
 	return paths
 }
