@@ -3,12 +3,11 @@ package cli
 import (
 	"fmt"
 	"os"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/darn-dev/darn/patcher"
+	"github.com/darn-dev/darn/patcher/process"
 )
 
 // family returns a process and, if children are wanted, those that it has forked
@@ -23,20 +22,10 @@ func family(pid int, children bool) ([]int, error) {
 		return []int{pid}, nil // attaching says why
 	}
 	parents := map[int]int{}
-	dirs, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
-		return nil, err
-	}
-	var pids []int
-	for _, dir := range dirs {
-		id, err := strconv.Atoi(filepath.Base(dir))
-		if err != nil {
-			continue
-		}
-		pids = append(pids, id)
+	pids := process.Pids()
+	for _, id := range pids {
 		parents[id] = parentOf(id)
 	}
-	slices.Sort(pids)
 	found := []int{pid}
 	for _, id := range pids {
 		for p, n := parents[id], 0; p != 0 && n < len(pids); p, n = parents[p], n+1 {

@@ -3,8 +3,6 @@ package arena
 import (
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -31,20 +29,29 @@ func Identity(pid int) string {
 // it too: what is mapped there they see as it was at the fork, except for the
 // switches, which they share.
 func (a *Arena) Forks() []int {
-	dirs, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
+	own := Identity(a.pid)
+	program, err := os.Stat(exe(a.pid))
+	if own == "" || err != nil {
 		return nil
 	}
-	own := Identity(a.pid)
 	var pids []int
-	for _, dir := range dirs {
-		pid, err := strconv.Atoi(filepath.Base(dir))
-		if err == nil && own != "" && pid != a.pid && pid != os.Getpid() && Identity(pid) == own && !sameMemory(pid, a.pid) {
+	for _, pid := range process.Pids() {
+		if pid == a.pid || pid == os.Getpid() {
+			continue
+		}
+		// This is asked under a halt too, and maps take long to read. A child that
+		// executes another program does not have the arena any more.
+		if info, err := os.Stat(exe(pid)); err != nil || !os.SameFile(info, program) {
+			continue
+		}
+		if Identity(pid) == own && !sameMemory(pid, a.pid) {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
 }
+
+func exe(pid int) string { return fmt.Sprintf("/proc/%d/exe", pid) }
 
 // sameMemory tells whether two processes run in the same memory, as a child does
 // that vfork or posix_spawn has made, until it executes another program.
