@@ -30,20 +30,10 @@ func TestPatchOfACProgram(t *testing.T) {
 		seen := len(target.out.String())
 		eventually(t, "the program says "+want, func() bool { return strings.Contains(target.out.String()[seen:], want) })
 	}
-	says(" total=20 ")
 	c, _ := session(t)
 	c.attach(target.Process.Pid)
 	c.configured()
-	p := c.patch("load", map[string]any{"path": module})
-	id := map[string]any{"id": p.ID}
-	for range 2 {
-		c.patch("activate", id)
-		says(" total=410 ")
-		c.patch("deactivate", id)
-		says(" total=20 ")
-	}
-	c.patch("unload", id)
-	says(" total=20 ")
+	c.story(module, " total=20 ", " total=410 ", says)
 	c.disconnect(false)
 	says(" wrong=0")
 }

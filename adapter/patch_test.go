@@ -133,21 +133,22 @@ func (c *client) patch(command string, arguments map[string]any) *patcher.Patch 
 	return r.Patch
 }
 
-// story takes a patch through all its states.
-func (c *client) story(s *shop, see func(want string)) {
+// story takes a patch through all its states. The old code makes see find was,
+// the new code is.
+func (c *client) story(module, was, is string, see func(want string)) {
 	c.t.Helper()
-	see("300")
-	p := c.patch("load", map[string]any{"path": s.module})
-	see("300")
+	see(was)
+	p := c.patch("load", map[string]any{"path": module})
+	see(was)
 	id := map[string]any{"id": p.ID}
 	for range 2 {
 		c.patch("activate", id)
-		see("270")
+		see(is)
 		c.patch("deactivate", id)
-		see("300")
+		see(was)
 	}
 	c.patch("unload", id)
-	see("300")
+	see(was)
 }
 
 func TestPatchWhileTheTargetRuns(t *testing.T) {
@@ -155,7 +156,7 @@ func TestPatchWhileTheTargetRuns(t *testing.T) {
 	c, _ := session(t)
 	c.attach(target.Process.Pid)
 	c.configured()
-	c.story(s, func(want string) {
+	c.story(s.module, "300", "270", func(want string) {
 		t.Helper()
 		if got := get("/total"); got != want {
 			t.Fatalf("the total is %s, want %s", got, want)
@@ -227,7 +228,7 @@ func TestPatchWhileStoppedAtABreakpoint(t *testing.T) {
 	stop := c.stoppedFor("breakpoint")
 	// Each look is a request that runs into the breakpoint, with the target
 	// stopped there before and after.
-	c.story(s, func(want string) {
+	c.story(s.module, "300", "270", func(want string) {
 		t.Helper()
 		c.resume("continue", stop.ThreadId)
 		if got := <-answers; got != want {
