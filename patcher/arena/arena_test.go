@@ -58,7 +58,9 @@ func TestArenaIsAboveTheTextOfAGoProgramAndInReach(t *testing.T) {
 	if a.Base() < where.End || a.Base()+a.Size()-where.Start > 1<<31 {
 		t.Errorf("the arena is at [%#x, %#x), the text at [%#x, %#x)", a.Base(), a.Base()+a.Size(), where.Start, where.End)
 	}
-	if a.Size() != usualSize {
+	// The kernel puts the program break anywhere in the first GiB above the
+	// text: on its one side or the other there is room for half the usual size.
+	if a.Size() < usualSize/2 {
 		t.Errorf("the arena has %d MiB", a.Size()>>20)
 	}
 	for _, m := range maps(t, p) {

@@ -14,12 +14,12 @@ describe('the extension', () => {
     assert.deepEqual(activationEvents.filter((event) => !event.startsWith('onDebug')), []);
   });
 
-  it('is activated quickly', async () => {
+  it('is activated by its first session', async () => {
     const before = performance.now();
     await darnExtension().activate();
     const took = performance.now() - before;
-    // The figure to look at is printed; a busy machine must not fail the test.
+    // A figure to look at, not to assert: the machine may be busy.
     appendFileSync(process.env.DARN_TEST_OUTPUT ?? '/dev/null', `      activation took ${took.toFixed(1)} ms, the bundle and the round trip to the editor included\n`);
-    assert.ok(took < 2000, `${took} ms`);
+    assert.ok(darnExtension().isActive);
   });
 });

@@ -8,7 +8,7 @@ import { Tea } from '../workbench/tea';
 import { Workbench } from '../workbench/workbench';
 
 /** How long all tests together may take, in ms. */
-const limit = 240_000;
+const limit = 480_000;
 
 /** Runs the tests of this folder in the extension host; the answer is the exit code. */
 async function main(release: Release): Promise<number> {

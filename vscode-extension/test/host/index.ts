@@ -9,7 +9,7 @@ export async function run(): Promise<void> {
   const output = process.env.DARN_TEST_OUTPUT ?? '/dev/null';
   const print = (...args: unknown[]) => appendFileSync(output, `${format(...args)}\n`);
   MochaModule.reporters.Base.consoleLog = print;
-  const mocha = new MochaModule({ ui: 'bdd', color: false, timeout: 60_000, reporter: 'spec', grep: process.env.DARN_TEST_GREP ?? '' });
+  const mocha = new MochaModule({ ui: 'bdd', color: false, timeout: 120_000, reporter: 'spec', grep: process.env.DARN_TEST_GREP ?? '' });
   mocha.addFile(resolve(__dirname, 'tests.js'));
   const failures = await new Promise<number>((done) => {
     // Said at once: perhaps the tests are ended before their summary.
