@@ -25,6 +25,9 @@ type Config struct {
 	Interval time.Duration // between two requests of a client
 	Timeout  time.Duration // after which a request has failed
 	Requests []Request     // asked in turn
+	// Answered, if not nil, is told of every request when it is answered or
+	// has failed; by several goroutines at once.
+	Answered func(began time.Time, took time.Duration)
 }
 
 // Report is what a Generator has counted so far.
@@ -144,6 +147,9 @@ func (g *Generator) client(ctx context.Context, n int) {
 // count books one answer.
 func (g *Generator) count(request Request, start time.Time, body string, err error) {
 	took := time.Since(start)
+	if g.cfg.Answered != nil {
+		g.cfg.Answered(start, took)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	r := &g.report
