@@ -4,6 +4,7 @@ GO          ?= go
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.0
 FUZZTIME    ?= 20s
 SOAKTIME    ?= 4h
+PAUSES      ?= 10
 # These only compute, on one goroutine, and take most of the time if the race
 # detector watches them.
 DWARF        = github.com/go-delve/delve/pkg/dwarf
@@ -13,7 +14,7 @@ UNWATCHED    = compress/flate debug/dwarf debug/elf encoding/binary go/ast go/sc
 	$(DWARF)/line $(DWARF)/op $(DWARF)/reader $(DWARF)/util
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-go test-extension vsix images setup lint fixes bench fuzz soak clean
+.PHONY: help build demo test test-go test-extension vsix images setup lint fixes bench pauses fuzz soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +59,14 @@ fixes: ## Patch real bug fixes into real programs, and write docs/real-fixes.md
 
 bench: ## Run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+pauses: ## Measure for how long programs are halted, and write docs/pauses.md and its chart
+	@mkdir -p bin; echo "loadavg: $$(cat /proc/loadavg)" >bin/pauses.txt
+	@command -v gdb >/dev/null || echo "gdb is not installed and will be missing in the table; make setup installs it"
+	$(GO) test -run '^$$' -bench '^Benchmark(Pause|Toggles)$$' -benchtime 1x -timeout 30m ./patcher -pauses $(PAUSES) >>bin/pauses.txt || { cat bin/pauses.txt; exit 1; }
+	$(GO) test -run '^$$' -bench '^BenchmarkCall$$' ./patcher/redirect >>bin/pauses.txt || { cat bin/pauses.txt; exit 1; }
+	$(GO) run ./internal/pausedoc docs/pauses.md <bin/pauses.txt
+	$(GO) run -C internal/pausedoc/chart . $(CURDIR)/docs/images/pauses.svg <bin/pauses.txt
 
 fuzz: ## Fuzz everything that parses, FUZZTIME (20s) each
 	@set -e; for package in $$($(GO) list ./...); do \
