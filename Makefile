@@ -63,7 +63,7 @@ bench: ## Run the benchmarks
 pauses: ## Measure for how long programs are halted, and write docs/pauses.md and its chart
 	@mkdir -p bin; echo "loadavg: $$(cat /proc/loadavg)" >bin/pauses.txt
 	@command -v gdb >/dev/null || echo "gdb is not installed and will be missing in the table; make setup installs it"
-	$(GO) test -run '^$$' -bench '^Benchmark(Pause|Toggles)$$' -benchtime 1x -timeout 30m ./patcher -pauses $(PAUSES) >>bin/pauses.txt || { cat bin/pauses.txt; exit 1; }
+	$(GO) test -run '^$$' -bench '^Benchmark(Pause|Toggles)$$' -benchtime 1x -timeout 30m ./patcher -pauses $(PAUSES) -pauses.time 45s >>bin/pauses.txt || { cat bin/pauses.txt; exit 1; }
 	$(GO) test -run '^$$' -bench '^BenchmarkCall$$' ./patcher/redirect >>bin/pauses.txt || { cat bin/pauses.txt; exit 1; }
 	$(GO) run ./internal/pausedoc docs/pauses.md <bin/pauses.txt
 	$(GO) run -C internal/pausedoc/chart . $(CURDIR)/docs/images/pauses.svg <bin/pauses.txt

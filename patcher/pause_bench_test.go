@@ -15,8 +15,10 @@ import (
 	"github.com/darn-dev/darn/patcher/process"
 )
 
-// pauseRounds is how many processes BenchmarkPause takes of each kind.
-var pauseRounds = flag.Int("pauses", 1, "how many rounds BenchmarkPause makes")
+var (
+	pauseRounds = flag.Int("pauses", 1, "how many rounds BenchmarkPause makes with each program, and BenchmarkToggles")
+	pauseTime   = flag.Duration("pauses.time", time.Minute, "after which BenchmarkPause begins no more rounds with a program")
+)
 
 // perRound is how often a round does what takes milliseconds.
 const perRound = 10
@@ -62,7 +64,8 @@ func BenchmarkPause(b *testing.B) {
 		b.Run(target.name, func(b *testing.B) {
 			if p == nil {
 				p = new(pauses)
-				for range *pauseRounds {
+				begun := time.Now()
+				for n := 0; n < *pauseRounds && (n == 0 || time.Since(begun) < *pauseTime); n++ {
 					p.round(b, target)
 				}
 			}
