@@ -98,7 +98,8 @@ func TestLapHasTheSlowestAnswerInFlight(t *testing.T) {
 	g.Lap()
 	slow.Store(true)
 	before := g.Report().Requests
-	until(t, "slow requests", func() bool { return g.Report().Requests > before+2 })
+	// Those that the clients had in flight may have been fast.
+	until(t, "a slow request", func() bool { return g.Report().Requests > before+3 })
 	slow.Store(false)
 	if d := g.Lap(); d < 100*time.Millisecond {
 		t.Errorf("the slowest of the lap took %s", d)
