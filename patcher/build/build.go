@@ -81,6 +81,7 @@ type builder struct {
 	baseObject, newObject     *object.Object
 	basePackages, newPackages map[string]string
 	editPackages              map[string]string // newPackages, before source was added that initialises the patch
+	initPackage               string            // to which that was added in newObject, "" for none
 	match                     *object.Match
 	diff                      *object.Diff
 	initialised               []string          // variables that newObject initialises
@@ -284,22 +285,24 @@ func (b *builder) captureNew(ctx context.Context, name string, overlay map[strin
 	if b.newObject, err = object.Open(c.object()); err != nil {
 		return err
 	}
-	if b.newPackages, err = c.packages(); err == nil && !b.initialises() {
+	b.initPackage = ""
+	for _, fn := range b.newObject.Functions {
+		// In a test it is the package that is tested, not main.
+		if name := b.newObject.Symbols[fn].Name; strings.HasSuffix(name, "."+emit.InitStart) {
+			b.initPackage = object.PackageOf(name)
+		}
+	}
+	if b.newPackages, err = c.packages(); err == nil && b.initPackage == "" {
 		b.editPackages = b.newPackages
 	}
 	return err
-}
-
-// initialises tells whether source was added that initialises the patch.
-func (b *builder) initialises() bool {
-	return len(b.newObject.Named(symbolOf("main", emit.InitStart))) > 0
 }
 
 // differs tells whether the functions of a package may be others than the base's.
 // A package that differs only because it was built with another one to which
 // source was added is what it was.
 func (b *builder) differs(pkg string) bool {
-	added := pkg == "main" || slices.ContainsFunc(b.initialised, func(name string) bool { return object.PackageOf(name) == pkg })
+	added := pkg == b.initPackage || slices.ContainsFunc(b.initialised, func(name string) bool { return object.PackageOf(name) == pkg })
 	if added {
 		return b.basePackages[pkg] != b.newPackages[pkg]
 	}
@@ -342,7 +345,7 @@ func (b *builder) keepInit() {
 	isInit := func(f finding.Finding) bool {
 		return f.Code == finding.InitialValueChanged || f.Code == finding.InitChanged && f.Severity == finding.Warning
 	}
-	if b.initialises() {
+	if b.initPackage != "" {
 		b.diff.Findings = append(slices.DeleteFunc(b.diff.Findings, isInit), b.initFindings...)
 		return
 	}

@@ -87,32 +87,36 @@ func TestInitialisationIsDoneOnceAndSaysWhyItFails(t *testing.T) {
 }
 
 func TestNewPackagesAreInitialisedByThePatch(t *testing.T) {
-	isolate(t)
-	b := buildServer(t)
-	path := filepath.Join(b.dir, "greet/greet.go")
-	edit(t, path, `import _ "embed"`, `import (
+	for name, flags := range map[string][]string{"of a program": nil, "of a test": {"test"}} {
+		t.Run(name, func(t *testing.T) {
+			isolate(t)
+			b := buildServer(t, flags...)
+			path := filepath.Join(b.dir, "greet/greet.go")
+			edit(t, path, `import _ "embed"`, `import (
 	_ "embed"
 	"regexp"
 	"text/template"
 )`)
-	edit(t, path, `name = "world"`, `name = template.HTMLEscapeString(regexp.MustCompile(`+"`\\p{Greek}`"+`).String())`)
-	r, err := Build(t.Context(), b.options(t))
-	replaces(t, r, err, greeting)
-	for _, f := range r.Findings {
-		if f.Severity != finding.Info {
-			t.Errorf("it warns: %v", f)
-		}
-	}
-	m, err := module.Open(r.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := m.Manifest.Go.InitPackages; !slices.Contains(got, "text/template") {
-		t.Errorf("the patch initialises %v", got)
-	}
-	for _, f := range m.Manifest.Functions {
-		if !strings.HasSuffix(f.Source, "greet/greet.go:16") {
-			t.Errorf("%s is at %s", f.Symbol, f.Source)
-		}
+			edit(t, path, `name = "world"`, `name = template.HTMLEscapeString(regexp.MustCompile(`+"`\\p{Greek}`"+`).String())`)
+			r, err := Build(t.Context(), b.options(t))
+			replaces(t, r, err, greeting)
+			for _, f := range r.Findings {
+				if f.Severity != finding.Info {
+					t.Errorf("it warns: %v", f)
+				}
+			}
+			m, err := module.Open(r.Path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := m.Manifest.Go.InitPackages; !slices.Contains(got, "text/template") {
+				t.Errorf("the patch initialises %v", got)
+			}
+			for _, f := range m.Manifest.Functions {
+				if !strings.HasSuffix(f.Source, "greet/greet.go:16") {
+					t.Errorf("%s is at %s", f.Symbol, f.Source)
+				}
+			}
+		})
 	}
 }
