@@ -2,6 +2,7 @@ package patcher_test
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/darn-dev/darn/patcher"
 	"github.com/darn-dev/darn/patcher/build"
@@ -635,4 +638,55 @@ func TestALineThatBeginsInsideTheJumpIsRefused(t *testing.T) {
 	if d := before.diff(snapshot(t, target.Pid())); d != "" {
 		t.Errorf("the process is not as it was:\n%s", d)
 	}
+}
+
+// A program maps what it wants between two looks of ours.
+func TestALoadPlansAnewIfTheProgramTakesThePlace(t *testing.T) {
+	s := newShop(t)
+	m := s.module(t, "discount", discount)
+	target := s.start(t)
+	proc, e := attachProcess(t, target)
+	taken := 0
+	take := func(base uint64) {
+		if taken++; taken > 2 {
+			return
+		}
+		err := proc.Halt(t.Context(), func(h *process.Halt) error {
+			_, err := h.Syscall(unix.SYS_MMAP, base, 4096, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, ^uint64(0), 0)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.WhenPlanned(take)
+	p := load(t, e, m)
+	if taken != 3 {
+		t.Errorf("it planned %d times", taken)
+	}
+	activate(t, e, p)
+	expect(t, target, "/total", "270")
+	deactivate(t, e, p)
+	unload(t, e, p)
+
+	// One that does it again and again is left alone.
+	before := snapshot(t, target.Pid())
+	var places []uint64
+	e.WhenPlanned(func(base uint64) { taken = 0; take(base); places = append(places, base) })
+	if _, _, err := e.Load(t.Context(), m); finding.CodeOf(err) != finding.OutOfRange || !strings.HasSuffix(err.Error(), "meanwhile [out-of-range]; try again") {
+		t.Errorf("load says %v", err)
+	}
+	if err := proc.Halt(t.Context(), func(h *process.Halt) (err error) {
+		for _, at := range places {
+			_, e := h.Syscall(unix.SYS_MUNMAP, at, 4096)
+			err = errors.Join(err, e)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if d := before.diff(snapshot(t, target.Pid())); d != "" {
+		t.Errorf("the process is not as it was:\n%s", d)
+	}
+	target.MustLive()
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/darn-dev/darn/patcher/arena"
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/goruntime"
 	"github.com/darn-dev/darn/patcher/link"
@@ -53,18 +54,24 @@ func (e *Engine) Load(ctx context.Context, path string) (*Patch, *Receipt, error
 func (e *Engine) load(ctx context.Context, m *module.Module, path string) (id string, err error) {
 	fresh := e.arena == nil
 	if fresh {
-		if err := e.checkIdentity(m, path); err != nil {
-			return "", err
-		}
-		if e.arena, err = e.lang.planArena(m); err != nil {
-			return "", err
-		}
-	} else if err := e.notForked(OpLoad, fmt.Sprint(e.reg.Sequence+1)); err != nil {
+		err = e.checkIdentity(m, path)
+	} else {
+		err = e.notForked(OpLoad, fmt.Sprint(e.reg.Sequence+1))
+	}
+	if err != nil {
 		return "", err
 	}
 	// Binding and registering are two instants: if the target makes an itab
-	// in between that the module brings too, the module is bound again.
+	// in between that the module brings too, the module is bound again. So are
+	// planning and reserving the arena: a program that has just begun may take
+	// the place for its first heap (brk, which the kernel puts anywhere in the
+	// GiB above the text).
 	for range 5 {
+		if e.arena == nil {
+			if e.arena, err = e.lang.planArena(m); err != nil {
+				return "", err
+			}
+		}
 		t := e.transit(OpLoad, fmt.Sprint(e.reg.Sequence+1))
 		if err = t.load(ctx, m, path, fresh); err == nil {
 			return t.id, nil
@@ -72,11 +79,14 @@ func (e *Engine) load(ctx context.Context, m *module.Module, path string) (id st
 		if err = t.rollback(err); t.done || e.failed != nil {
 			return "", err // the arena is in use
 		}
-		if !errors.Is(err, goruntime.ErrStale) {
+		if fresh && errors.Is(err, arena.ErrTaken) {
+			_ = e.arena.Close()
+			e.arena = nil
+		} else if !errors.Is(err, goruntime.ErrStale) {
 			break
 		}
 	}
-	if fresh {
+	if fresh && e.arena != nil {
 		_ = e.arena.Close()
 		e.arena = nil
 	}

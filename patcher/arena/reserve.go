@@ -27,10 +27,21 @@ const name = "darn"
 // it taken.
 const highDescriptor = 400
 
+// ErrTaken says that the place of an arena was free when it was planned and is
+// not any more: another one has to be planned.
+var ErrTaken = errors.New("the place of the arena was taken")
+
+// takenError is a refusal that is an ErrTaken.
+type takenError struct{ error }
+
+func (takenError) Is(err error) bool { return err == ErrTaken }
+func (e takenError) Unwrap() error   { return e.error }
+
 // Reserve makes a planned arena in the halted target, by eight remote
 // system calls. It is refused with unsupported-target if the kernel refuses the
 // memfd or a mapping, and with out-of-range if the place has been taken since
-// it was planned; then the target is as before, and Reserve may be tried again.
+// it was planned, which is an ErrTaken; then the target is as before, and
+// Reserve may be tried again.
 func (a *Arena) Reserve(h *process.Halt) (err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -43,8 +54,8 @@ func (a *Arena) Reserve(h *process.Halt) (err error) {
 		if err == nil { // a kernel before 4.17 takes the address for a hint
 			_, err = h.Syscall(unix.SYS_MUNMAP, got, a.size)
 		}
-		return errors.Join(finding.Refuse(finding.OutOfRange,
-			fmt.Sprintf("process %d has mapped something at %#x meanwhile", h.Process().Pid(), a.base), "try again"), ignore(err, unix.EEXIST))
+		return errors.Join(takenError{finding.Refuse(finding.OutOfRange,
+			fmt.Sprintf("process %d has mapped something at %#x meanwhile", h.Process().Pid(), a.base), "try again")}, ignore(err, unix.EEXIST))
 	}
 	if err != nil {
 		return a.refused(h, "reserve memory", err)
