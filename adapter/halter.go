@@ -225,6 +225,7 @@ func (p *proxy) Halt(ctx context.Context) (*process.Stop, error) {
 		return nil, err
 	}
 	group, unlock := p.debugger.LockTargetGroup()
+	pid := group.Selected.Pid() // which the session may alter when it goes on
 	return &process.Stop{
 		Group:      group,
 		WasRunning: h.wasRun,
@@ -233,7 +234,7 @@ func (p *proxy) Halt(ctx context.Context) (*process.Stop, error) {
 			unlock()
 			p.letGo(h)
 			if h.wasRun && h.joined == nil {
-				p.awaitRun(group.Selected.Pid())
+				p.awaitRun(pid)
 			}
 			return nil
 		},
