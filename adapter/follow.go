@@ -279,7 +279,7 @@ func (b *placed) find() bool {
 		}
 		// The very entry isn't old code, but what is to stop there has to stop in
 		// what the jump there leads to.
-		if b.old.Holds(addr, name) || b.old.Holds(addr+1, name) {
+		if b.old.Left(addr, name) || b.old.Left(addr+1, name) {
 			b.stale = true
 		} else if !slices.Contains(b.addrs, addr) {
 			b.addrs = append(b.addrs, addr)

@@ -1,6 +1,7 @@
 package adapter
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -74,6 +75,45 @@ func TestFramesInOldCodeAreNamedSo(t *testing.T) {
 	if got := []string{<-answer, <-anew}; !slices.Contains(got, "waited") || !slices.Contains(got, "waited anew") {
 		t.Errorf("the answers are %q", got)
 	}
+	c.disconnect(false)
+	mustAnswer(t, get)
+}
+
+// A closure that was made before its function was replaced, and that the new code
+// has no counterpart of, runs old code, and is called for as long as somebody has
+// it: so breakpoints stay in it.
+func TestAClosureWithoutACounterpartIsOldAndKeepsItsBreakpoints(t *testing.T) {
+	s, target, get := openShop(t)
+	c, _ := session(t)
+	c.attach(target.Process.Pid)
+	main := filepath.Join(s.dir, "main.go")
+	line := lineOf(t, main, "largest([]int{3, 9, 4})")
+	c.breakpoints(main, line)
+	c.configured()
+	id := map[string]any{"id": c.patch("load", map[string]any{"path": s.more}).ID}
+	for _, want := range []string{"", oldSuffix} {
+		if want != "" {
+			c.patch("activate", id)
+		}
+		answer := make(chan string, 1)
+		go func() { answer <- get("/largest") }()
+		stop := c.stoppedFor("breakpoint")
+		var names []string
+		for _, f := range c.framesNamed("main.main.func") {
+			names = append(names, f.Name)
+		}
+		if len(names) != 1 || strings.HasSuffix(names[0], oldSuffix) != (want != "") {
+			t.Errorf("the frames are %q, want one that ends with %q", names, want)
+		}
+		if says := c.evaluate("darn list"); want != "" && !strings.Contains(says, "2 frames in old code") { // and main.main
+			t.Errorf("darn list says %q", says)
+		}
+		c.resume("continue", stop.ThreadId)
+		if got := <-answer; got != "9 c" {
+			t.Errorf("the largest is %s", got)
+		}
+	}
+	c.patch("deactivate", id)
 	c.disconnect(false)
 	mustAnswer(t, get)
 }

@@ -48,8 +48,10 @@ var theShop = sync.OnceValues(func() (*shop, error) {
 	}
 	s.more, s.computed = filepath.Join(s.dir, "more.so"), filepath.Join(s.dir, "computed.so")
 	for output, edit := range map[string][]string{
-		s.module:   {"return n * price", "return n*price - 30", "m = max(m, v)", "m = min(m, v)", `return "waited"`, `return "waited anew"`},
-		s.more:     {"return n * price", "return n*price - 40", `return "a " + t.label()`, `return "one " + t.label()`},
+		s.module: {"return n * price", "return n*price - 30", "m = max(m, v)", "m = min(m, v)", `return "waited"`, `return "waited anew"`},
+		s.more: {"return n * price", "return n*price - 40", `return "a " + t.label()`, `return "one " + t.label()`,
+			// A closure that is kept, and captures more.
+			"func main() {", "func main() { numbers := []int{3, 9, 4}", "largest([]int{3, 9, 4})", "largest(numbers)"},
 		s.computed: {"return n * price", `return n*price - rebates["all"]`, "func main() {", "var rebates = map[string]int{\"all\": 30}\n\nfunc main() {"},
 	} {
 		if err := os.WriteFile(main, []byte(strings.NewReplacer(edit...).Replace(string(text))), 0o644); err != nil {

@@ -154,7 +154,7 @@ func (t *transition) addPatch(p *patchRecord, c *checked) ([]piece, error) {
 	for i, lf := range c.image.Functions {
 		plan := c.plans[i]
 		f := &functionRecord{Symbol: lf.Symbol, Entry: lf.Entry, Size: lf.Size, New: lf.New, Source: lf.Source, Encoding: plan.Encoding}
-		f.NewSize, f.Bridge, f.Pieces = c.size(lf.New-c.image.Base), lf.Bridge, lf.Pieces
+		f.NewSize, f.Bridge, f.Pieces, f.Lost = c.size(lf.New-c.image.Base), lf.Bridge, lf.Pieces, lf.LostCode
 		f.Marked = p.Init != nil && knowsGoroutine(&lf.Function)
 		p.Functions = append(p.Functions, f)
 		d := t.reg.redirect(lf.Entry)

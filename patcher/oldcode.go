@@ -38,20 +38,15 @@ func (e *Engine) oldCode() *OldCode {
 	old := &OldCode{}
 	for _, d := range e.reg.Redirects {
 		serves := e.serving(d)
-		var f *functionRecord
 		for _, p := range e.reg.Patches {
 			g := p.function(d.Entry)
-			if g == nil {
-				continue
-			}
-			f = g
-			if p != serves {
+			switch {
+			case g == nil:
+			case p == serves:
+				old.zones = append(old.zones, g.oldCode()...)
+			default:
 				old.zones = append(old.zones, p.code(g, g)...)
 			}
-		}
-		if serves != nil && f != nil {
-			// Who is at the very beginning has not begun, and goes on to the jump.
-			old.zones = append(old.zones, zone{Range: goruntime.Range{Start: f.Entry + 1, End: f.Entry + f.Size}, function: f})
 		}
 	}
 	return old
@@ -59,7 +54,14 @@ func (e *Engine) oldCode() *OldCode {
 
 // Holds tells whether a frame with the given program counter, in the function
 // of that name, runs old code.
-func (o *OldCode) Holds(pc uint64, function string) bool {
+func (o *OldCode) Holds(pc uint64, function string) bool { return o.holds(pc, function, true) }
+
+// Left tells whether a program counter, in the function of that name, is in old
+// code that no new call comes to either: a closure that was made before its
+// function was replaced may be called as long as somebody has it.
+func (o *OldCode) Left(pc uint64, function string) bool { return o.holds(pc, function, false) }
+
+func (o *OldCode) holds(pc uint64, function string, beside bool) bool {
 	x := &goruntime.Holder{Value: pc, Function: function}
-	return o != nil && slices.ContainsFunc(o.zones, func(z zone) bool { return z.holds(x) })
+	return o != nil && slices.ContainsFunc(o.zones, func(z zone) bool { return (beside || !z.beside) && z.holds(x) })
 }

@@ -24,6 +24,8 @@ type zone struct {
 	// patch whose code it is, nil if it is the program's own.
 	function *functionRecord
 	in       *patchRecord
+	// beside tells that it is not the function's own code, but Lost with it.
+	beside bool
 	// closures, if not empty, is the function of whose closures, and of nothing
 	// else in the range, the zone is.
 	closures string
@@ -56,11 +58,7 @@ func (r *registry) oldCode(p *patchRecord, active func(*patchRecord) bool) []zon
 	var zones []zone
 	for _, f := range p.Functions {
 		d := r.redirect(f.Entry)
-		// Who is at the very beginning has not begun, and goes on to the jump.
-		zones = append(zones, zone{Range: goruntime.Range{Start: f.Entry + 1, End: f.Entry + f.Size}, kind: old, function: f})
-		for _, r := range f.Pieces {
-			zones = append(zones, zone{Range: r, kind: old, function: f})
-		}
+		zones = append(zones, f.oldCode()...)
 		if d.Thunk != 0 {
 			zones = append(zones, zone{Range: slotRange(d.Thunk), kind: old, function: f})
 		}
@@ -72,6 +70,19 @@ func (r *registry) oldCode(p *patchRecord, active func(*patchRecord) bool) []zon
 			}
 			zones = append(zones, q.code(f, g)...)
 		}
+	}
+	return zones
+}
+
+// oldCode returns the zones of the program's own code that f replaces.
+func (f *functionRecord) oldCode() []zone {
+	// Who is at the very beginning has not begun, and goes on to the jump.
+	zones := []zone{{Range: goruntime.Range{Start: f.Entry + 1, End: f.Entry + f.Size}, kind: old, function: f}}
+	for _, r := range f.Pieces {
+		zones = append(zones, zone{Range: r, kind: old, function: f})
+	}
+	for _, r := range f.Lost {
+		zones = append(zones, zone{Range: r, kind: old, function: f, beside: true})
 	}
 	return zones
 }

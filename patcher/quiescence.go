@@ -266,6 +266,10 @@ func (e *Engine) heldUp(id string, held []holdup) *finding.Refusal {
 // patch's code the line is that of the function.
 func (e *Engine) where(x *holdup) (function, source string) {
 	f := x.zone.function
+	function = f.Symbol
+	if x.zone.beside {
+		function = x.Function
+	}
 	if x.zone.in != nil {
 		g := x.zone.in.function(f.Entry)
 		return x.Function, g.Source
@@ -275,7 +279,7 @@ func (e *Engine) where(x *holdup) (function, source string) {
 		at = x.Value // the instruction that a thread is at
 	}
 	if file, line, ok := e.lang.line(at); ok {
-		return f.Symbol, fmt.Sprintf("%s:%d", filepath.Clean(file), line)
+		return function, fmt.Sprintf("%s:%d", filepath.Clean(file), line)
 	}
-	return f.Symbol, f.Source
+	return function, f.Source
 }

@@ -327,6 +327,54 @@ func TestQuiescentWaitsForAClosureOfThePatchBelow(t *testing.T) {
 	target.MustLive()
 }
 
+// What starts a goroutine is a function of its own, and the new code has another
+// one; what has another signature is a new function, to which callers are led.
+func TestCodeBesideReplacedFunctionsIsOldToo(t *testing.T) {
+	const start = "go time.Sleep(time.Hour)"
+	s := newShop(t)
+	m := s.module(t, "beside", edit{start, "go time.Sleep(30 * time.Minute)",
+		"func wait() string {", "func wait(word string) string {", `return "waited"`, "return word", "wait())", `wait("anew"))`})
+	target := s.start(t)
+	e, _ := attach(t, target)
+	expect(t, target, "/crowd?n=3", "asleep")
+	p := load(t, e, m)
+
+	_, _, err := e.Activate(t.Context(), p.ID, patcher.ActivateOptions{Consistency: patcher.Quiescent, Timeout: 20 * time.Millisecond})
+	r := finding.As(err)
+	if finding.CodeOf(err) != finding.QuiescenceTimeout || len(r.Findings) != 4 || !strings.Contains(err.Error(), "3 calls are in code that it replaces") {
+		t.Fatalf("activate says %v", err)
+	}
+	line := strings.Count(strings.Split(s.source(t), start)[0], "\n") + 1
+	for _, f := range r.Findings[1:] {
+		if !strings.HasSuffix(f.Function, ".gowrap1") || !strings.HasSuffix(f.Source, "main.go:"+strconv.Itoa(line)) {
+			t.Errorf("a finding is %+v, want line %d", f, line)
+		}
+	}
+
+	answers := waiters(t, target, 2)
+	// Each is in the function, and in its caller.
+	if patch, _, err := e.Activate(t.Context(), p.ID, patcher.ActivateOptions{}); err != nil || frames(t, &patcher.Listing{Patches: []patcher.Patch{*patch}}, nil) != 3+2*2 {
+		t.Errorf("activate says %+v, %v", patch, err)
+	}
+	expect(t, target, "/crowd?n=2", "asleep")
+	for range 2 {
+		target.Get("/release")
+		if got := <-answers; got != "waited" {
+			t.Errorf("a call that was under way says %q", got)
+		}
+	}
+	targettest.Eventually(t, "only those that sleep in old code", func() bool {
+		l, err := e.List(t.Context())
+		return frames(t, l, err) == 3
+	})
+	answers = waiters(t, target, 1)
+	target.Get("/release")
+	if got := <-answers; got != "anew" {
+		t.Errorf("a new call says %q", got)
+	}
+	target.MustLive()
+}
+
 func TestListCountsFramesInOldCodeUntilThereAreNone(t *testing.T) {
 	s := newShop(t)
 	target := s.start(t)

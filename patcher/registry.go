@@ -65,7 +65,11 @@ type functionRecord struct {
 	Bridge uint64 `json:"bridge,omitempty"`
 	Source string `json:"source,omitempty"`
 	// Pieces are what of the old code a C compiler put elsewhere.
-	Pieces   []goruntime.Range `json:"pieces,omitempty"`
+	Pieces []goruntime.Range `json:"pieces,omitempty"`
+	// Lost is where other code of the program's is that calls of the function may
+	// be in and no call of the new one runs. Its entries are not redirected, so
+	// that who has kept a closure that lies there may still call it.
+	Lost     []goruntime.Range `json:"lost,omitempty"`
 	Encoding redirect.Encoding `json:"encoding"`
 	// Stub is written when the patch comes onto the redirect's Stack; 0 with a
 	// direct redirect.

@@ -171,7 +171,17 @@ func (b *binder) functions() error {
 		default:
 			return err
 		}
-		b.image.Functions = append(b.image.Functions, Function{Function: *f, Entry: entry, New: b.image.Base + s.Addr})
+		bound := Function{Function: *f, Entry: entry, New: b.image.Base + s.Addr}
+		for _, l := range f.Lost {
+			at := b.text.Start + l.Offset
+			if l.Size == 0 || l.Offset > b.text.End-b.text.Start || !b.text.Holds(at, l.Size) {
+				return refuse(finding.TextMismatch, l.Symbol,
+					fmt.Sprintf("it should have %d bytes at %#x, which are not in the program's text", l.Size, at),
+					"build the module against the program that runs")
+			}
+			bound.LostCode = append(bound.LostCode, Range{Start: at, End: at + l.Size})
+		}
+		b.image.Functions = append(b.image.Functions, bound)
 	}
 	return nil
 }

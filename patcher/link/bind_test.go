@@ -243,6 +243,9 @@ func TestBindRefuses(t *testing.T) {
 		{"a symbol that the target lacks", func(m *module.Module) { m.Symbols[5].Name = "main.nothing" }, 0, finding.SymbolUnresolved, `no symbol "main.nothing"`},
 		{"a function that the target lacks", func(m *module.Module) { m.Manifest.Functions[0].Symbol = "main.nothing" }, 0, finding.SymbolUnresolved, "main.nothing"},
 		{"a function that is elsewhere", func(m *module.Module) { m.Manifest.Functions[0].Offset += 16 }, 0, finding.TextMismatch, "was built to replace it at"},
+		{"lost code beyond the text", func(m *module.Module) {
+			m.Manifest.Functions[0].Lost = []module.Code{{Symbol: "f.func1", Offset: 1 << 40, Size: 8}}
+		}, 0, finding.TextMismatch, "which are not in the program's text"},
 		{"a function beyond the text", func(m *module.Module) { m.Manifest.Functions[0].Offset = 1 << 40 }, 0, finding.TextMismatch, "not in the program's text"},
 		{"another thread-local", func(m *module.Module) { m.Symbols[6].Name = "errno" }, 0, finding.SymbolUnresolved, "thread-local"},
 		{"a place too far away", func(m *module.Module) {}, far, finding.OutOfRange, "too far"},

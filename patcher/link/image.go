@@ -59,6 +59,8 @@ type Function struct {
 	New   uint64 // of the new code
 	// Pieces are what of the old code a C compiler put elsewhere.
 	Pieces []Range
+	// LostCode is where what the manifest says is Lost is.
+	LostCode []Range
 	// Optional tells that it is left out where its entry can't be redirected: a
 	// copy that a C++ compiler makes in every file.
 	Optional bool

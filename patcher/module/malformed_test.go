@@ -95,6 +95,7 @@ func TestModulesThatBreakARuleAreRefused(t *testing.T) {
 		"old code huge":                 {func(m *Module) { m.Manifest.Functions[0].Size = 1 << 40 }, "the old code has 1099511627776 bytes"},
 		"old code too far":              {func(m *Module) { m.Manifest.Functions[0].Offset = 1 << 32 }, "farther than a jump reaches"},
 		"hash malformed":                {func(m *Module) { m.Manifest.Functions[0].SHA256 = "xyz" }, `"xyz" is no SHA-256 of the old code`},
+		"lost code without a size":      {func(m *Module) { m.Manifest.Functions[0].Lost = []Code{{Symbol: "f.func1"}} }, `("f.func1", 0x0 bytes at 0x0) can't be a function`},
 		"hash too short":                {func(m *Module) { m.Manifest.Functions[0].SHA256 = "00" }, `"00" is no SHA-256`},
 		"masked outside":                {func(m *Module) { m.Manifest.Functions[0].Masked[1].Offset = 38 }, "main.answer: the masked field at 38 (4 bytes) lies outside the old code"},
 		"masked overlap":                {func(m *Module) { m.Manifest.Functions[0].Masked[1].Offset = 4 }, "overlaps the one before it"},

@@ -66,6 +66,17 @@ type Function struct {
 	Source    string  `json:"source,omitempty"`    // file:line of the new function
 	OldSource string  `json:"oldSource,omitempty"` // file:line of the old one
 	Why       string  `json:"why,omitempty"`       // the first difference, in words
+	// Lost is other code of the target's that calls of the function may be in
+	// and that no call of the new one runs, such as closures that were made
+	// before and that nothing continues.
+	Lost []Code `json:"lost,omitempty"`
+}
+
+// Code is a function of the target's that is not replaced.
+type Code struct {
+	Symbol string `json:"symbol"`
+	Offset uint64 `json:"offset"` // from the target's text start (Go: runtime.text)
+	Size   uint64 `json:"size"`   // bytes
 }
 
 // Declared is a function by its name and place.

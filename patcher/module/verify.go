@@ -247,6 +247,11 @@ func (m *Module) verifyFunction(x *Function, names map[string]entry) error {
 		}
 		free = uint64(f.Offset) + uint64(f.Size)
 	}
+	for _, l := range x.Lost {
+		if !validName(l.Symbol) || l.Size == 0 || l.Size > maxFunction || l.Offset > math.MaxUint32 {
+			return malformed("%s: what goes with the old code (%q, %#x bytes at %#x) can't be a function", x.Symbol, l.Symbol, l.Size, l.Offset)
+		}
+	}
 	return nil
 }
 

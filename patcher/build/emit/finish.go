@@ -267,6 +267,11 @@ func (b *builder) writeManifest() error {
 		if _, file, line, err := b.Exe.FuncLine(addr); err == nil {
 			f.OldSource = fmt.Sprintf("%s:%d", file, line)
 		}
+		for _, fn := range b.Diff.Lost[c.Base] {
+			if addr, ok := b.Match.Addr(fn); ok {
+				f.Lost = append(f.Lost, module.Code{Symbol: b.Base.Symbols[fn].Name, Offset: addr - b.Exe.TextStart, Size: b.Base.Symbols[fn].Size})
+			}
+		}
 		m.Functions = append(m.Functions, f)
 	}
 	old := b.basePackages()

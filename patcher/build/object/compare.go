@@ -73,6 +73,7 @@ func compare(base, new *Object, opt Options, fixed map[int]finding.Finding) (*Di
 	c.pairClosures(bases, news)
 	c.compareFunctions(news)
 	c.callersOfFixed()
+	c.findLost(renewed)
 	if len(c.changed) > 0 {
 		c.findings()
 	}

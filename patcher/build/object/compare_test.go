@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,7 +47,7 @@ func TestCompare(t *testing.T) {
 		edit []string
 		// Functions, all of package main, and findings as code:severity:subject,
 		// in order.
-		changed, added, removed, findings string
+		changed, added, removed, lost, findings string
 	}{
 		{name: "a comment",
 			edit:     []string{"func double", "// double\nfunc double"},
@@ -91,18 +92,21 @@ func TestCompare(t *testing.T) {
 			changed:  "main.adder",
 			added:    "main.adder.func1",
 			removed:  "main.adder.func1",
+			lost:     "main.adder>main.adder.func1",
 			findings: "closure-captures-changed:warning:main.adder.func1"},
 		{name: "one more variable captured",
 			edit:     []string{"\"first \" + a", "\"first \" + a + b"},
 			changed:  "main.pair",
 			added:    "main.pair.func1",
 			removed:  "main.pair.func1",
+			lost:     "main.pair>main.pair.func1",
 			findings: "closure-captures-changed:warning:main.pair.func1"},
 		{name: "a captured variable's type, declared in the function",
 			edit:     []string{"type walk struct{ at, by int }", "type walk struct{ by, at int }"},
 			changed:  "main.walker",
 			added:    "main.walker.func1",
 			removed:  "main.walker.func1",
+			lost:     "main.walker>main.walker.func1",
 			findings: "closure-captures-changed:warning:main.walker.func1"},
 		{name: "a closure over a variable of a type declared in the function",
 			edit:    []string{"w.at += w.by", "w.at -= w.by"},
@@ -110,11 +114,13 @@ func TestCompare(t *testing.T) {
 		{name: "a closure removed",
 			edit:    []string{"func() string { return \"first \" + a }", "nil"},
 			changed: "main.pair",
-			removed: "main.pair.func1"},
+			removed: "main.pair.func1",
+			lost:    "main.pair>main.pair.func1"},
 		{name: "a closure removed before a changed one",
 			edit:     []string{"func() string { return \"first \" + a }", "nil", "second ", "zweitens "},
 			changed:  "main.pair main.pair.func1<-main.pair.func2",
 			removed:  "main.pair.func1",
+			lost:     "main.pair>main.pair.func1",
 			findings: "closure-captures-changed:warning:main.pair.func1"},
 		{name: "two closures swapped",
 			edit: []string{"return func() string { return \"first \" + a }, func() string { return \"second \" + b }",
@@ -159,6 +165,7 @@ func TestCompare(t *testing.T) {
 			edit:     []string{"func (b *box[T]) get() T { return b.v }", "func (b *box[T]) get() T { calls(b.v); return b.v }"},
 			changed:  "main.main",
 			added:    "main.(*box[go.shape.string]).get",
+			lost:     "main.main>main.(*box[go.shape.string]).get",
 			findings: "generic-dictionary-changed:warning:main.(*box[go.shape.string]).get never-returns:warning:main.main"},
 		{name: "a case in a type switch",
 			edit:    []string{"case string:\n\t\treturn v", "case string:\n\t\treturn v\n\tcase shape:\n\t\treturn \"shape\""},
@@ -242,6 +249,7 @@ func TestCompare(t *testing.T) {
 			edit:     []string{"func below(n int) bool", "func below(n uint) bool", "below(a(2))", "below(uint(a(2)))"},
 			changed:  "main.main",
 			added:    "main.below",
+			lost:     "main.main>main.below",
 			findings: "signature-changed:warning:main.below never-returns:warning:main.main"},
 	}
 	for _, c := range cases {
@@ -268,6 +276,7 @@ func TestCompare(t *testing.T) {
 			expect(t, "changed", changed(d), c.changed)
 			expect(t, "added", inMain(d.new, d.Added), c.added)
 			expect(t, "removed", inMain(d.base, d.Removed), c.removed)
+			expect(t, "lost", lost(d), c.lost)
 			var findings []string
 			for _, f := range d.Findings {
 				findings = append(findings, fmt.Sprintf("%s:%s:%s", f.Code, f.Severity, f.Function))
@@ -305,6 +314,18 @@ func changed(d *Diff) string {
 		}
 		names = append(names, name)
 	}
+	return strings.Join(names, " ")
+}
+
+// lost lists code with the changed function that it goes with.
+func lost(d *Diff) string {
+	var names []string
+	for in, fns := range d.Lost {
+		for _, fn := range fns {
+			names = append(names, d.base.Symbols[in].Name+">"+d.base.Symbols[fn].Name)
+		}
+	}
+	slices.Sort(names)
 	return strings.Join(names, " ")
 }
 

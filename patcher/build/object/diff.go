@@ -41,6 +41,11 @@ type Diff struct {
 	Added []int
 	// Removed are base's functions without a counterpart in new, by name.
 	Removed []int
+	// Lost is code of base that calls of a changed function may be in and that no
+	// call of the new one runs, beside the function itself, by the changed function
+	// of base: closures and wrappers in it that nothing continues, and functions
+	// that are taken as new ones, because of their signature for one.
+	Lost map[int][]int
 	// Bypassed functions are changed, but their entries can't be redirected.
 	Bypassed []Bypass
 	// Findings, errors first, then by source.
