@@ -48,7 +48,10 @@ func TestTargets(t *testing.T) {
 				t.Fatalf("go build: %v\n%s", err, out)
 			}
 			m := s.module(t, "edit", slices.Concat(gathered, edit{
-				`return "a " + t.label()`, `return fmt.Sprint("one ", t.label(), sums)`,
+				// What is left of finalizers and cleanups that have run is no reference.
+				`return "a " + t.label()`, `runtime.SetFinalizer(new([3]*int), func(*[3]*int) { waiting.Add(1) })
+	runtime.AddCleanup(new([3]*int), func(n int32) { waiting.Add(n) }, 100)
+	return fmt.Sprint("one ", t.label(), sums)`,
 				`"hello %s", name)`, `"welcome %v", map[string]int{name: c.n[name]})`,
 			}))
 			target := s.start(t, "GOGC=1")
@@ -62,6 +65,10 @@ func TestTargets(t *testing.T) {
 			expect(t, target, "/greet?name=eve", "welcome map[eve:1]")
 			deactivate(t, e, p)
 			expect(t, target, "/greet?name=eve", "hello eve")
+			targettest.Eventually(t, "finalizers and cleanups", func() bool {
+				target.Get("/gc")
+				return target.Get("/waiting") == "2020\n"
+			})
 			targettest.Eventually(t, "an unload", func() bool {
 				_, err := e.Unload(t.Context(), p.ID)
 				return err == nil

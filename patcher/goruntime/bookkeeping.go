@@ -1,9 +1,14 @@
 package goruntime
 
-import "github.com/go-delve/delve/pkg/dwarf/godwarf"
+import (
+	"strings"
+
+	"github.com/go-delve/delve/pkg/dwarf/godwarf"
+)
 
 // bookkeeping is where the runtime keeps, outside the heap, maps of bits and
-// numbers about the heap: they refer to nothing, but some look as if they did.
+// numbers about the heap, and what it has freed: they refer to nothing, but some
+// look as if they did.
 // A span of 32 objects, for instance, has a mark bitmap of as many bits.
 type bookkeeping struct {
 	bitArenas       [4]uint64 // the lists of gcBitsArenas
@@ -19,10 +24,25 @@ type bookkeeping struct {
 	chunks          uint64 // mheap_.pages.chunks, an array of pointers
 	chunksLen       uint64
 	chunksBlockSize uint64 // of what one leads to
+	// specials are the addresses of the runtime.fixallocs of what belongs to single
+	// objects, as finalizers do: what they have freed keeps its content.
+	specials           []uint64
+	freeSize, freeList uint64 // fixalloc.size, list
+	finalizers         queue
+	cleanups           queue // since Go 1.25
+}
+
+// queue is a list of blocks of what has to be run: see freed.
+type queue struct {
+	list                   uint64 // where the pointer to the first block is; 0 if there is no such queue
+	next, count, functions uint64 // offsets in a block
+	functionSize           uint64
+	blockSize              uint64
 }
 
 // read finds it in a halted target. mheap is the variable runtime.mheap_.
 func (b *bookkeeping) read(f *fields, mheap place) {
+	b.readFreed(f, mheap)
 	lists := f.variable("runtime.gcBitsArenas")
 	for i, name := range []string{"free", "next", "current", "previous"} {
 		b.bitArenas[i] = f.in(lists, name)
@@ -72,8 +92,84 @@ func (b *bookkeeping) read(f *fields, mheap place) {
 	b.chunksLen, b.chunksBlockSize = uint64(chunks.Count), uint64(block.Type.Size())
 }
 
-// bookkeeping returns where the runtime's maps and numbers about the heap are.
-func (h *heap) bookkeeping() ([]Range, error) {
+// readFreed finds where the runtime keeps what it has freed and not cleared.
+func (b *bookkeeping) readFreed(f *fields, mheap place) {
+	if t := f.typ("runtime.fixalloc"); t != nil {
+		b.freeSize, b.freeList = f.at(t, "size", nil), f.at(t, "list", nil)
+	}
+	if s, ok := mheap.typ.(*godwarf.StructType); ok {
+		for _, field := range s.Field {
+			if strings.HasPrefix(field.Name, "special") && field.Type.Common().Name == "runtime.fixalloc" {
+				b.specials = append(b.specials, mheap.addr+uint64(field.ByteOffset))
+			}
+		}
+	}
+	if len(b.specials) == 0 {
+		f.fail("runtime.mheap_ has no specials")
+	}
+	all := f.variable("runtime.allfin")
+	if block, ok := all.typ.(*godwarf.PtrType); ok {
+		b.finalizers.read(f, all.addr, godwarf.ResolveTypedef(block.Type), "alllink", "cnt", "fin")
+	} else {
+		f.fail("runtime.allfin is no pointer")
+	}
+	if q := f.optional("runtime.gcCleanups"); q.addr != 0 {
+		b.cleanups.read(f, f.in(q, "all"), f.typ("runtime.cleanupBlock"), "cleanupBlockHeader.alllink", "cleanupBlockHeader.n", "cleanups")
+	}
+}
+
+// read reads the layout of a block from its type and the names of its fields.
+func (q *queue) read(f *fields, list uint64, block godwarf.Type, next, count, functions string) {
+	q.list, q.next, q.count, q.functions = list, f.at(block, next, nil), f.at(block, count, nil), f.at(block, functions, &q.blockSize)
+	_, t, _ := fieldOf(block, functions)
+	array, ok := t.(*godwarf.ArrayType)
+	if !ok {
+		f.fail("the functions to run are no array")
+		return
+	}
+	q.functionSize = uint64(array.Type.Size())
+}
+
+// freed returns where stands what the runtime has freed: the specials that its
+// allocators will give out again, and finalizers and cleanups that have run or
+// were moved to another block, behind those in their block that have not (as
+// markroot in runtime/mgcmark.go counts them). queueing tells that a thread may
+// have put a cleanup into a block which it has not counted yet.
+func (h *heap) freed(queueing bool) (ranges []Range, err error) {
+	b := &h.s.r.bookkeeping
+	for _, alloc := range b.specials {
+		size := h.s.u64(alloc + b.freeSize)
+		at := h.s.u64(alloc + b.freeList)
+		for n := 0; at != 0; n++ {
+			if n > maxSlice || size > heapPage {
+				return nil, wrong("the list of free blocks of %d bytes at %#x has no end", size, alloc)
+			}
+			ranges = append(ranges, Range{Start: at, End: at + size})
+			at = h.s.u64(at) // mlink.next
+		}
+	}
+	for _, q := range []*queue{&b.finalizers, &b.cleanups} {
+		if q.list == 0 || queueing && q == &b.cleanups {
+			continue
+		}
+		at := h.s.u64(q.list)
+		for n := 0; at != 0; n++ {
+			if n > maxSlice {
+				return nil, wrong("the list of functions to run at %#x has no end", q.list)
+			}
+			end := at + q.blockSize
+			if start := at + q.functions + uint64(h.s.u32(at+q.count))*q.functionSize; start < end {
+				ranges = append(ranges, Range{Start: start, End: end})
+			}
+			at = h.s.u64(at + q.next)
+		}
+	}
+	return ranges, nil
+}
+
+// bookkeeping returns where the runtime's maps and numbers about the heap are,
+// and what it has freed.
+func (h *heap) bookkeeping(queueing bool) ([]Range, error) {
 	r := h.s.r
 	b := &r.bookkeeping
 	var ranges []Range
@@ -124,6 +220,11 @@ func (h *heap) bookkeeping() ([]Range, error) {
 			ranges = append(ranges, Range{Start: at, End: at + b.chunksBlockSize})
 		}
 	}
+	freed, err := h.freed(queueing)
+	if err != nil {
+		return nil, err
+	}
+	ranges = append(ranges, freed...)
 	l := &r.layout.span
 	for at := range h.spans {
 		// Of an mspan only the type of its big object refers to anything.

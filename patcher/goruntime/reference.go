@@ -140,7 +140,7 @@ func (q *query) prepare(l *Ledger, writes []Write) error {
 		return err
 	}
 	skip = append(skip, stacks...)
-	numbers, err := q.heap.bookkeeping()
+	numbers, err := q.heap.bookkeeping(q.queuesCleanups())
 	if err != nil {
 		return err
 	}

@@ -127,7 +127,7 @@ func TestReferencesPassOverTheHeapsBookkeeping(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		places, err := heap.bookkeeping()
+		places, err := heap.bookkeeping(false)
 		if err != nil {
 			return err
 		}

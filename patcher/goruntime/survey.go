@@ -279,3 +279,15 @@ func (s *survey) readStacks() ([]part, error) {
 	}
 	return parts, s.r.readAll(requests)
 }
+
+// queuesCleanups tells whether a thread may have put a cleanup of an object into
+// the queue of those to run, and not have counted it yet, or be about to do so,
+// with a signal come in between.
+func (s *survey) queuesCleanups() bool {
+	return slices.ContainsFunc(s.threads, func(t process.Thread) bool {
+		if m := s.byThread[t.ID]; m != nil && m.gsignal.Stack.Holds(t.SP, 0) {
+			return true
+		}
+		return strings.HasPrefix(s.snapshot.nameAt(t.PC), "runtime.(*cleanup")
+	})
+}
