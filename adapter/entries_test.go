@@ -3,6 +3,7 @@ package adapter
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +15,12 @@ import (
 // answered lets the target go on whenever it stops until there are n answers,
 // and returns how often it stopped for what. Each answer must be one of wanted.
 func (r *race) answered(answers <-chan string, n int, wanted ...string) map[string]int {
+	r.t.Helper()
+	return r.answeredWith(func(dap.StoppedEventBody) {}, answers, n, wanted...)
+}
+
+// answeredWith is answered, and looks at each stop.
+func (r *race) answeredWith(look func(dap.StoppedEventBody), answers <-chan string, n int, wanted ...string) map[string]int {
 	r.t.Helper()
 	stops := map[string]int{}
 	for end := time.Now().Add(time.Minute); n > 0; {
@@ -28,6 +35,7 @@ func (r *race) answered(answers <-chan string, n int, wanted ...string) map[stri
 		if slices.Contains(r.Pending(), "stopped") {
 			stop := r.stopped()
 			stops[stop.Reason]++
+			look(stop)
 			r.resume("continue", stop.ThreadId)
 		} else if time.Sleep(100 * time.Microsecond); time.Now().After(end) {
 			r.t.Fatalf("%d calls are not answered; stops: %v", n, stops)
@@ -69,7 +77,7 @@ func TestBreakpointsAtEntriesMeetTheJumpThere(t *testing.T) {
 					}
 				}
 				main := r.shop.dir + "/main.go"
-				line := lineOf(t, main, `return "a " + t.label()`)
+				lines := map[string]int{"next": lineOf(t, main, `return "a " + t.label()`), "stepIn": lineOf(t, main, "fmt.Fprintln(w, total(3, 100))")}
 				stops := map[string]int{}
 				count := func(more map[string]int) {
 					for reason, n := range more {
@@ -77,15 +85,15 @@ func TestBreakpointsAtEntriesMeetTheJumpThere(t *testing.T) {
 					}
 				}
 				for i := range rounds(12) {
-					flight := []string{"nothing", "pause", "next"}[i%3]
+					flight := []string{"nothing", "pause", "next", "stepIn"}[i%4]
 					if first == "breakpoint" {
 						set(true)
 					}
-					described := make(chan string, 1)
+					stepped := make(chan string, 1)
 					var stop dap.StoppedEventBody
-					if flight == "next" {
+					if line := lines[flight]; line != 0 {
 						r.breakpoints(main, line)
-						go func() { described <- r.get("/describe") }()
+						go func() { stepped <- r.get(map[string]string{"next": "/describe", "stepIn": "/total"}[flight]) }()
 						stop = r.stoppedFor("breakpoint")
 						r.breakpoints(main)
 					}
@@ -98,15 +106,26 @@ func TestBreakpointsAtEntriesMeetTheJumpThere(t *testing.T) {
 					switch flight {
 					case "pause":
 						r.send("pause", dap.PauseArguments{})()
-					case "next":
-						r.send("next", map[string]any{"threadId": stop.ThreadId})()
+					case "next", "stepIn":
+						r.send(flight, map[string]any{"threadId": stop.ThreadId})()
 					}
 					if first == "patch" {
 						set(true)
 					}
-					count(r.answered(answers, calls, "270", "300"))
-					if flight == "next" {
-						count(r.answered(described, 1, "a pen"))
+					look := func(at dap.StoppedEventBody) {
+						if flight != "stepIn" || at.Reason != "step" {
+							return
+						}
+						if got := r.stack(at.ThreadId); !strings.HasPrefix(got, "main.total:") && !strings.HasPrefix(got, "main.total (old):") {
+							t.Fatalf("round %d: the step into total ends at %s", i, got)
+						}
+					}
+					count(r.answeredWith(look, answers, calls, "270", "300"))
+					switch flight {
+					case "next":
+						count(r.answered(stepped, 1, "a pen"))
+					case "stepIn":
+						count(r.answeredWith(look, stepped, 1, "270", "300"))
 					}
 					end()
 					// It is where calls come by, whatever has happened.
@@ -123,7 +142,8 @@ func TestBreakpointsAtEntriesMeetTheJumpThere(t *testing.T) {
 					}
 				}
 				t.Logf("stops: %v, %d operations were refused as busy", stops, r.refused)
-				if stops["step"] == 0 || stops["pause"] == 0 {
+				// A pause is none where a breakpoint is hit at the same moment.
+				if stops["step"] == 0 || *races > 0 && stops["pause"] == 0 {
 					t.Errorf("the stops are %v", stops)
 				}
 				if r.on {
