@@ -59,7 +59,7 @@ func tests(t *testing.T, dir string) string {
 	return all.String()
 }
 
-var row = regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\| (.+) \\| (.+) \\| (.+) \\|$")
+var row = regexp.MustCompile("(?m)^\\| <a id=\"[a-z-]+\"></a>`([a-z-]+)` \\| (.+) \\| (.+) \\| (.+) \\|$")
 
 // The table in docs/refusals.md has every code, and names tests that exist and
 // see it.
@@ -99,5 +99,18 @@ func TestTheTableOfRefusalsIsComplete(t *testing.T) {
 	}
 	if len(names) > 0 {
 		t.Errorf("docs/refusals.md lacks %q", slices.Sorted(maps.Keys(names)))
+	}
+}
+
+// Editors lead from a code to what the docs say of it.
+func TestEveryCodeHasAnAnchor(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join(root, "docs", "refusals.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, code := range codes(t) {
+		if n := strings.Count(string(doc), `<a id="`+code+`"></a>`+"`"+code+"`"); n != 1 {
+			t.Errorf("docs/refusals.md has %d anchors for %s", n, code)
+		}
 	}
 }
