@@ -6,6 +6,7 @@ import { pickSession } from './pickSession';
 import type { Patch, Point } from './protocol';
 import type { Sessions } from './sessions';
 import { setting } from './settings';
+import { until } from './until';
 
 /** What the menu of a line number passes. */
 export interface Line {
@@ -57,7 +58,10 @@ export async function activateHere(line: Line | undefined, sessions: Sessions, p
   }
   try {
     await session.activate({ id: patch.id, at, ...(options.includes(stop) && { stopOnFirstCall: true }) });
-    vscode.window.setStatusBarMessage(`$(watch) ${t('Patch {0} waits for {1}', patch.name, where)}`, 8000);
+    const waits = () => session.patch(patch.id)?.state === 'pending';
+    if (waits()) {
+      vscode.window.setStatusBarMessage(`$(watch) ${t('Patch {0} waits for {1}', patch.name, where)}`, until(sessions.onDidChange, () => !waits()));
+    }
   } catch (error) {
     await notifier.refused(error, session, t('Patch {0} was not activated', patch.name));
   }

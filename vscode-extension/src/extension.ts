@@ -29,6 +29,7 @@ import { showStatus } from './statusBar';
 /** What other extensions, and tests, may look at. */
 export interface Api {
   sessions: Sessions;
+  patches: vscode.TreeDataProvider<Node>;
 }
 
 export function activate(context: vscode.ExtensionContext): Api {
@@ -46,12 +47,13 @@ export function activate(context: vscode.ExtensionContext): Api {
   const commands = new PatchCommands(sessions, findings, notifier);
   const diffs = new Diffs(commands, binary);
   const configurations = new Configurations(snapshots);
+  const patches = new PatchesView(sessions);
 
   const command = (name: string, run: (...args: never[]) => unknown) => vscode.commands.registerCommand(name, run);
   context.subscriptions.push(
     sessions, findings, patcher, diffs,
     keepContextKeys(sessions),
-    new PatchesView(sessions),
+    patches,
     new PatchLenses(sessions),
     new GutterMarks(sessions, (name) => vscode.Uri.joinPath(context.extensionUri, 'media', name)),
     showStatus(sessions, patcher),
@@ -95,5 +97,5 @@ export function activate(context: vscode.ExtensionContext): Api {
   if (tools?.dlv?.startsWith(shared)) {
     void lastingLink(shared, binary());
   }
-  return { sessions };
+  return { sessions, patches };
 }

@@ -5,7 +5,7 @@ import type { Finding, Severity } from './protocol';
 import type { Session } from './session';
 import { findingWords } from './words';
 
-/** Where every reason is explained. */
+/** Where every reason is explained, in an anchor of its own. */
 const reasons = vscode.Uri.parse('https://github.com/darn-dev/darn/blob/main/docs/refusals.md');
 
 const severities: Record<Severity, vscode.DiagnosticSeverity> = {
@@ -38,7 +38,7 @@ export class Findings implements vscode.Disposable {
       first ??= location;
       const diagnostic = new vscode.Diagnostic(location.range, findingWords(f), severities[f.severity]);
       diagnostic.source = 'darn';
-      diagnostic.code = f.code === compileError ? f.code : { value: f.code, target: reasons };
+      diagnostic.code = f.code === compileError ? f.code : { value: f.code, target: reasons.with({ fragment: f.code }) };
       const key = location.uri.toString();
       byFile.set(key, [...(byFile.get(key) ?? []), diagnostic]);
     }

@@ -72,6 +72,9 @@ export function resolveAttributes(given: Attributes, s: Surroundings, files: rea
   }
   // The go command has to run in the program's module.
   a.dlvCwd = a.dlvCwd ? absolute(a.dlvCwd) : a.mode === 'exec' ? path.dirname(a.program) : a.program;
+  if (a.mode === 'exec') {
+    a.rebuild ??= false; // a restart passes this on: Delve would try to, which fails and ends the session
+  }
   if (a.cwd) {
     a.cwd = absolute(a.cwd);
   } else {

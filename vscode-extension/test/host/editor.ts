@@ -86,15 +86,24 @@ type Show = (message: string, ...rest: unknown[]) => unknown;
  */
 export const heard: string[] = [];
 
+/** Which buttons of messages the user presses, in this order, each as soon as it is there. */
+export const answers: string[] = [];
+
 const window = vscode.window as unknown as Record<string, Show>;
 for (const [name, show] of Object.entries(window).filter(([key]) => /^show\w+Message$|^setStatusBarMessage$/.test(key))) {
   window[name] = (message, ...rest) => {
     heard.push(message);
+    const [answer] = answers;
+    if (answer !== undefined && rest.includes(answer)) {
+      answers.shift();
+      return Promise.resolve(answer);
+    }
     return show(message, ...rest);
   };
 }
 beforeEach(() => {
   heard.length = 0;
+  answers.length = 0;
 });
 afterEach(function () {
   if (this.currentTest?.state === 'failed') {

@@ -3,7 +3,7 @@ import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
 import type { Session } from '../../src/session';
 import { eventually } from '../workbench/eventually';
-import { diagnostics, edit, heard, reset, start, stop, tea } from './editor';
+import { answers, darnExtension, diagnostics, edit, heard, reset, start, stop, tea } from './editor';
 
 const wrong = '3 cups of tea: 7.5 EUR';
 const right = '3 cups of tea: 7.05 EUR';
@@ -77,6 +77,9 @@ describe('a program launched with type darn', () => {
     await patch();
     const found = await eventually('diagnostics', () => diagnostics('bill.go'), (all) => all.length > 0);
     assert.match(found.join('\n'), /^\d+: type-layout-changed: .*What to do: /m);
+    const links = vscode.languages.getDiagnostics(vscode.Uri.file(`${tea.folder}/bill.go`))
+      .map(({ code }) => typeof code === 'object' ? code.target.toString() : '').filter((link) => link !== '');
+    assert.match(links.join(), /\/refusals\.md#type-layout-changed/);
     await eventually('what was said', () => heard.join('\n'), (said) => /did not patch the program: .*What to do: /.test(said));
     assert.equal(tea.bill('launched'), right);
     assert.equal(states(), 'active');
@@ -113,6 +116,21 @@ describe('a program launched with type darn', () => {
     await edit('bill.go', 'pots of tea', 'cups of tea');
   });
 
+  it('has its patch, what that replaces and what it took in the view', async () => {
+    const { patches } = (await darnExtension().activate());
+    const [row] = await patches.getChildren() ?? [];
+    const [patchRow] = await patches.getChildren(row) ?? [];
+    const [functionRow] = await patches.getChildren(patchRow) ?? [];
+    assert.ok(row && patchRow && functionRow);
+    const tip = async (of: typeof row) => {
+      const { tooltip } = await patches.getTreeItem(of);
+      return typeof tooltip === 'object' ? tooltip.value : tooltip ?? '';
+    };
+    assert.match(await tip(row), /^tea\npid \d+\ngo1\./);
+    assert.match((await tip(patchRow)).replaceAll('&nbsp;', ' '), /is active; it replaces 1 function.*activate took .* [mµ]s/s);
+    assert.match(await tip(functionRow), /^main\.bill\n.*bill\.go:\d+\nredirected by .*0x[0-9a-f]+ → 0x/s);
+  });
+
   it('has its patch unloaded', async () => {
     await vscode.commands.executeCommand('darn.unloadPatch', node());
     await bill(wrong);
@@ -141,10 +159,37 @@ describe('a program launched with type darn', () => {
       broken.clear();
     });
 
+    it('is patched when a file is saved and the user says so, if that is to be asked', async () => {
+      await set('ask');
+      answers.push('Patch');
+      const document = await edit('bill.go', 'mugs of tea', 'jugs of tea');
+      await document.save();
+      await bill('3 jugs of tea: 7.05 EUR');
+      assert.ok(heard.includes('Patch the running program with what you saved?'), heard.join('\n'));
+      await edit('bill.go', 'jugs of tea', 'mugs of tea');
+      await set('always');
+    });
+
     it('is patched when a file is saved', async () => {
       const document = await edit('bill.go', 'mugs of tea', 'pots of tea');
       await document.save();
       await bill('3 pots of tea: 7.05 EUR');
+      await set(undefined);
+    });
+  });
+
+  describe('when an edit is refused', () => {
+    it('is restarted with it instead, if the user says so', async () => {
+      answers.push('Restart Instead');
+      await edit('bill.go', 'cups int\n', 'cups int\n\tmilk bool\n');
+      await edit('bill.go', 'of tea: ', 'of hot tea: ');
+      const { pid } = session.target ?? {};
+      await patch();
+      await eventually('the bill', () => tea.bill('launched'), (text) => text.includes('of hot tea'));
+      await eventually('live sessions', () => session.live, true);
+      assert.notEqual(session.target?.pid, pid);
+      await eventually('what was said', () => heard.join('\n'), (said) => said.includes('its patches are gone with the old process'));
+      assert.equal(states(), '');
     });
   });
 });

@@ -33,6 +33,11 @@ describe('resolveAttributes', () => {
   it('takes the folder of a file', () => {
     assert.equal(resolveAttributes(launch({ mode: 'test', program: '/ws/a_test.go' }), around, []).program, '/ws');
   });
+  it('does not build an executable anew at a restart, which fails', () => {
+    assert.equal(resolveAttributes(launch({ mode: 'exec', program: 'bin/shop' }), around, []).rebuild, false);
+    assert.equal(resolveAttributes(launch({ mode: 'debug', program: 'bin' }), around, []).rebuild, undefined);
+  });
+
   it('runs an executable in its folder', () => {
     const a = resolveAttributes(launch({ mode: 'exec', program: 'bin/shop' }), around, []);
     assert.deepEqual([a.program, a.dlvCwd], ['/ws/bin/shop', '/ws/bin']);
