@@ -6,6 +6,7 @@
 package module
 
 import (
+	"crypto/ed25519"
 	"crypto/sha256"
 	"debug/elf"
 )
@@ -21,7 +22,8 @@ type Module struct {
 	// Shared is there for a module that a C compiler made, nil for one of Go.
 	Shared *Shared
 
-	digest [sha256.Size]byte // of the bytes that Read read, else zero
+	digest [sha256.Size]byte // of the bytes that Read read, without a signature, else zero
+	signer ed25519.PublicKey
 }
 
 // Segment is one PT_LOAD: a run of whole pages. Segments are sorted by

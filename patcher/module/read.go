@@ -27,28 +27,49 @@ func malformed(format string, args ...any) error {
 }
 
 // Open reads the module file at path. The file is read once: what is verified
-// and identified (ID) are the very bytes that are used, whatever happens to
-// the file afterwards. Only a regular file is read.
+// and identified (ID, Signer) are the very bytes that are used, whatever happens
+// to the file afterwards. Only a regular file is read.
 func Open(path string) (*Module, error) {
-	// O_NONBLOCK: a FIFO at this path must not hold us up.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := OpenFile(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	st, err := f.Stat()
+	return ReadFile(f)
+}
+
+// OpenFile opens the file at path for ReadFile, for whoever wants to know more
+// of the file that is read than what is in it. A FIFO does not hold it up.
+func OpenFile(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}
+
+// ReadFile reads a module from a file that OpenFile opened, to its end and once.
+// It is refused with module-malformed also if the file was changed meanwhile:
+// it would be neither what it was before nor what it is now.
+func ReadFile(f *os.File) (*Module, error) {
+	path := f.Name()
+	before, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	if !st.Mode().IsRegular() {
+	if !before.Mode().IsRegular() {
 		return nil, malformed("%s is not a regular file", path)
 	}
-	if st.Size() > MaxFile {
-		return nil, malformed("%s has %d bytes; a module has at most %d", path, st.Size(), MaxFile)
+	if before.Size() > MaxFile {
+		return nil, malformed("%s has %d bytes; a module has at most %d", path, before.Size(), MaxFile)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
 	if err != nil {
 		return nil, err
+	}
+	after, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) != before.Size() || after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) {
+		return nil, finding.Refuse(finding.ModuleMalformed,
+			fmt.Sprintf("%s was changed while it was read", path), "try again when whoever writes it is done")
 	}
 	m, err := Read(data)
 	if err == nil && m.Manifest.Name == "" {
@@ -62,12 +83,27 @@ func Open(path string) (*Module, error) {
 // be altered afterwards.
 //
 // A shared object without the note "Darn" is a module for C programs, made by a
-// compiler alone. Errors are Refusals: module-malformed, or unsupported-build
-// for a shared object of a kind that can't be a module.
+// compiler alone. Errors are Refusals: module-malformed, signature-invalid for
+// a signature that is not that of these bytes, or unsupported-build for a shared
+// object of a kind that can't be a module.
 func Read(data []byte) (*Module, error) {
 	if len(data) > MaxFile {
 		return nil, malformed("the file has %d bytes; a module has at most %d", len(data), MaxFile)
 	}
+	data, signer, err := splitSignature(data)
+	if err != nil {
+		return nil, err
+	}
+	m, err := read(data)
+	if err != nil {
+		return nil, err
+	}
+	m.digest, m.signer = sha256.Sum256(data), signer
+	return m, nil
+}
+
+// read does what Read does to a module without a signature.
+func read(data []byte) (*Module, error) {
 	r := reader{data: data, names: 16 * len(data)}
 	if err := r.header(); err != nil {
 		return nil, err
@@ -85,7 +121,6 @@ func Read(data []byte) (*Module, error) {
 		if err := readShared(data, &m); err != nil {
 			return nil, err
 		}
-		m.digest = sha256.Sum256(data)
 		return &m, nil
 	}
 	if r.other != elf.PT_NULL {
@@ -97,7 +132,6 @@ func Read(data []byte) (*Module, error) {
 	if err := m.verify(); err != nil {
 		return nil, err
 	}
-	m.digest = sha256.Sum256(data)
 	return &m, nil
 }
 

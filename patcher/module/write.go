@@ -15,8 +15,8 @@ import (
 )
 
 // ID identifies the module: the SHA-256, in hex, of the bytes that it was read
-// from; for a module that was not read, of those that Write would write. It is
-// "" for a module that cannot be written.
+// from, without their signature; for a module that was not read, of those that
+// Write would write. It is "" for a module that cannot be written.
 func (m *Module) ID() string {
 	if m.digest != [sha256.Size]byte{} {
 		return hex.EncodeToString(m.digest[:])
