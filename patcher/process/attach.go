@@ -8,7 +8,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/go-delve/delve/pkg/proc"
@@ -134,6 +133,9 @@ func checkTarget(pid int) error {
 		return finding.Refuse(finding.UnsupportedTarget,
 			fmt.Sprintf("%d is a thread of process %s", pid, status["Tgid"]), "give the id of the process")
 	}
+	if err := checkOwner(pid, status, os.Geteuid()); err != nil {
+		return err
+	}
 	switch state := status["State"]; {
 	case strings.HasPrefix(state, "Z"), strings.HasPrefix(state, "X"):
 		return exited(pid, nil)
@@ -198,25 +200,6 @@ func tracedBy(pid int, thread string) error {
 	}
 	return finding.Refuse(finding.Busy, fmt.Sprintf("process %d is already traced by %s", pid, who),
 		"detach that debugger or tracer first: Linux allows one at a time")
-}
-
-func notPermitted(pid int) error {
-	if fi, err := os.Stat(procPath(pid, "")); err == nil {
-		if st, ok := fi.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
-			return finding.Refuse(finding.UnsupportedTarget,
-				fmt.Sprintf("process %d belongs to user %d, not to you (user %d)", pid, st.Uid, os.Geteuid()),
-				"run darn as the user who owns the process")
-		}
-	}
-	scope, _ := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope")
-	if s := strings.TrimSpace(string(scope)); s != "" && s != "0" {
-		return finding.Refuse(finding.UnsupportedTarget,
-			fmt.Sprintf("the kernel does not let process %d be traced: kernel.yama.ptrace_scope is %s", pid, s),
-			"let the debugger launch the program, or set it to 0: sysctl kernel.yama.ptrace_scope=0")
-	}
-	return finding.Refuse(finding.UnsupportedTarget,
-		fmt.Sprintf("the kernel does not let process %d be traced", pid),
-		"the program has more rights than you, or has made itself undumpable; run darn as root")
 }
 
 // attachError turns Delve's error into a Refusal where a reason is known.

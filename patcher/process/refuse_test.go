@@ -137,6 +137,37 @@ func TestProcessOfAnotherUserIsRefused(t *testing.T) {
 	mustCount(t, target)
 }
 
+// TestProcessWithMoreRightsThanItsUserIsRefused: the target is one that has kept
+// another user's id as its saved one, as a set-user-ID program has its owner's.
+func TestProcessWithMoreRightsThanItsUserIsRefused(t *testing.T) {
+	needRoot(t)
+	setpriv, err := exec.LookPath("setpriv")
+	if err != nil {
+		t.Skip("setpriv is not here")
+	}
+	target := targettest.Start(t, targettest.Command{
+		Path: setpriv, Args: []string{"--euid", strconv.Itoa(nobody), "--clear-groups", targettest.Build(t, "cthreads.c")},
+	})
+	target.Line("ready")
+	got := play(t, fmt.Sprintf("attach %d %d", target.Pid(), nobody))
+	mustSay(t, fmt.Errorf("%s", got), fmt.Sprintf("process %d has rights of user 0 besides yours (user %d)", target.Pid(), nobody),
+		"run darn as root", string(finding.UnsupportedTarget))
+	mustCount(t, target)
+}
+
+// TestUndumpableProcessIsRefused: the user owns it, and the kernel says no.
+func TestUndumpableProcessIsRefused(t *testing.T) {
+	needRoot(t)
+	target := targettest.Start(t, targettest.Command{
+		Path: targettest.Build(t, "trapper.c"), Args: []string{"--undumpable"}, Credential: &syscall.Credential{Uid: nobody, Gid: nobody},
+	})
+	target.Line("ready")
+	got := play(t, fmt.Sprintf("attach %d %d", target.Pid(), nobody))
+	mustSay(t, fmt.Errorf("%s", got), fmt.Sprintf("the kernel does not let process %d be traced", target.Pid()), "run darn as root",
+		string(finding.UnsupportedTarget))
+	target.MustLive()
+}
+
 func TestProcessOfAnOrdinaryUserIsAttachedToByThatUser(t *testing.T) {
 	needRoot(t)
 	target := targettest.Start(t, targettest.Command{

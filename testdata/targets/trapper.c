@@ -1,10 +1,11 @@
 // Executes breakpoint instructions of its own, which would end it if nobody
 // traced it, from when a tracer is there until SIGUSR1. On SIGUSR2 replaces
 // itself with the program in its argument; with the argument --block it blocks
-// all signals.
+// all signals, with --undumpable it makes itself undumpable.
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t done, replace;
@@ -31,6 +32,8 @@ int main(int argc, char **argv)
 	sigfillset(&all);
 	if (argc == 2 && !strcmp(argv[1], "--block"))
 		sigprocmask(SIG_BLOCK, &all, NULL);
+	if (argc == 2 && !strcmp(argv[1], "--undumpable"))
+		prctl(PR_SET_DUMPABLE, 0);
 	signal(SIGUSR1, onDone);
 	signal(SIGUSR2, onReplace);
 	printf("ready\n");
