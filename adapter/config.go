@@ -15,8 +15,9 @@ type Config struct {
 	Listen string
 	// ClientAddr is the address for Dial, as for Listen.
 	ClientAddr string
-	// OnlySameUser makes Listen turn away connections over loopback that
-	// belong to another user.
+	// OnlySameUser makes Listen turn away connections that belong to another
+	// user, or come from another machine, and Dial those to another user of this
+	// machine.
 	OnlySameUser bool
 	// CheckGoVersion refuses targets built by a Go version that this version
 	// of Delve doesn't know.

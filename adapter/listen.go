@@ -17,9 +17,9 @@ const unixPrefix = "unix:"
 
 // Listen listens at cfg.Listen, prints "DAP server listening at: ADDRESS" on
 // standard output as "dlv dap" does, and serves the first client, like
-// ServeConn. Only the same user can connect to a socket in the file system,
-// and over loopback unless cfg says otherwise; other connections are closed
-// and the next one is waited for.
+// ServeConn. Only the same user can connect unless cfg says otherwise, and to a
+// socket in the file system root; other connections are closed and the next one
+// is waited for.
 func Listen(ctx context.Context, cfg Config) error {
 	l, err := listen(cfg.Listen)
 	if err != nil {
@@ -38,7 +38,7 @@ func Listen(ctx context.Context, cfg Config) error {
 			return err
 		}
 		if cfg.OnlySameUser {
-			if err := checkPeer(conn); err != nil {
+			if err := checkPeer(conn, false); err != nil {
 				fmt.Fprintln(os.Stderr, "darn: connection closed:", err)
 				conn.Close()
 				continue
@@ -70,6 +70,13 @@ func Dial(ctx context.Context, cfg Config) error {
 	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
 	if err != nil {
 		return err
+	}
+	if cfg.OnlySameUser {
+		// Another user may have been faster to listen there.
+		if err := checkPeer(conn, true); err != nil {
+			conn.Close()
+			return err
+		}
 	}
 	return ServeConn(ctx, conn, cfg)
 }

@@ -1,6 +1,7 @@
 package adapter
 
 import (
+	"bufio"
 	"io"
 	"net"
 	"os"
@@ -173,19 +174,126 @@ func TestSocketOwnerIsFoundInTheKernelsTable(t *testing.T) {
 }
 
 func TestAConnectionOfAnotherUserIsTurnedAway(t *testing.T) {
+	needRoot(t)
+	for name, ip := range map[string]string{"over loopback": "127.0.0.1", "to another address of this machine": ownAddress(t)} {
+		t.Run(name, func(t *testing.T) {
+			adapter, addr, _ := server(t, "listen "+ip+":0")
+			// bash connects as nobody; the adapter closes the connection, and waits for
+			// the next one.
+			cmd := asNobody("bash", "-c", "exec 3<>/dev/tcp/"+strings.Replace(addr, ":", "/", 1)+"; read -t 20 -u 3 x; test $? = 1")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("the connection was not closed: %v %s", err, out)
+			}
+			c := connect(t, addr, nil)
+			_, err := c.Initialize(c.ctx)
+			c.must(err)
+			c.disconnect(false)
+			if text := adapter.out.String(); !strings.Contains(text, "belongs to user 65534, and only connections of user 0 are served") {
+				t.Errorf("the adapter says %q", text)
+			}
+		})
+	}
+}
+
+func TestAnotherUserCanNotConnectToASocketInTheFileSystem(t *testing.T) {
+	needRoot(t)
+	dir, err := os.MkdirTemp("", "darn-adapter-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // the mode of the socket is all that is left
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "socket")
+	_, _, _ = server(t, "listen unix:"+path)
+	out, err := asNobody("perl", "-MIO::Socket::UNIX", "-e", "IO::Socket::UNIX->new(shift) or die $!", path).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "Permission denied") {
+		t.Errorf("connecting as nobody: %v %s", err, out)
+	}
+	c := connect(t, path, nil)
+	_, err = c.Initialize(c.ctx)
+	c.must(err)
+	c.disconnect(false)
+}
+
+// TestAClientOfAnotherUserIsNotDialled: another user was faster to listen at the
+// port.
+func TestAClientOfAnotherUserIsNotDialled(t *testing.T) {
+	needRoot(t)
+	client := asNobody("perl", "-MIO::Socket::INET", "-e",
+		"$| = 1; my $s = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1') or die $!; print $s->sockport, qq(\n); sleep 60")
+	out, err := client.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = client.Process.Kill()
+		_ = client.Wait()
+	}()
+	lines := bufio.NewScanner(out)
+	if !lines.Scan() {
+		t.Fatal(lines.Err())
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), playAdapter+"=dial 127.0.0.1:"+lines.Text())
+	adapter := start(t, cmd)
+	if status := adapter.wait(t); status != 1 {
+		t.Errorf("the adapter ended with %d", status)
+	}
+	if text := adapter.out.String(); !strings.Contains(text, "belongs to user 65534") {
+		t.Errorf("the adapter says %q", text)
+	}
+}
+
+func TestAPeerOnAnotherMachineIsTurnedAway(t *testing.T) {
+	conn := farConn{remote: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 9}} // of no machine: RFC 5737
+	if err := checkPeer(conn, false); err == nil || !strings.Contains(err.Error(), "--only-same-user=false serves everybody") {
+		t.Errorf("got %v", err)
+	}
+	if err := checkPeer(conn, true); err != nil {
+		t.Errorf("one that was dialled: %v", err)
+	}
+}
+
+// farConn is a connection from where the tests can't be.
+type farConn struct {
+	net.Conn
+	remote net.Addr
+}
+
+func (c farConn) LocalAddr() net.Addr  { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
+func (c farConn) RemoteAddr() net.Addr { return c.remote }
+
+func needRoot(t *testing.T) {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root, to be another user")
 	}
-	_, addr, _ := server(t, "listen 127.0.0.1:0")
-	// bash connects as nobody; the adapter closes the connection, and waits for
-	// the next one.
-	cmd := exec.Command("bash", "-c", "exec 3<>/dev/tcp/"+strings.Replace(addr, ":", "/", 1)+"; read -t 20 -u 3 x; test $? = 1")
+}
+
+// asNobody is a command that runs as a user without rights.
+func asNobody(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("the connection was not closed: %v %s", err, out)
+	return cmd
+}
+
+// ownAddress is an address of this machine that is not loopback's, or one that
+// is but not 127.0.0.1 if there is no network.
+func ownAddress(t *testing.T) string {
+	t.Helper()
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
 	}
-	c := connect(t, addr, nil)
-	_, err := c.Initialize(c.ctx)
-	c.must(err)
-	c.disconnect(false)
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && !n.IP.IsLoopback() {
+			return n.IP.String()
+		}
+	}
+	return "127.0.0.2"
 }

@@ -9,25 +9,75 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
-// checkPeer returns an error unless the other end of a connection over
-// loopback belongs to the user who runs this process. Other connections are
-// not checked: whoever opens the server to a network has to see to it himself.
-func checkPeer(conn net.Conn) error {
+// checkPeer returns an error unless the other end of a connection belongs to the
+// user who runs this process. Who it is on another machine can't be known: such
+// a connection is refused unless this process has made it.
+func checkPeer(conn net.Conn, made bool) error {
+	if conn, ok := conn.(*net.UnixConn); ok {
+		return checkUnixPeer(conn)
+	}
 	local, ok := conn.LocalAddr().(*net.TCPAddr)
 	remote, ok2 := conn.RemoteAddr().(*net.TCPAddr)
-	if !ok || !ok2 || !local.IP.IsLoopback() {
+	switch {
+	case !ok || !ok2:
+		return fmt.Errorf("whose the connection from %v is can't be known", conn.RemoteAddr())
+	case isOurs(remote.IP):
+	case made:
 		return nil
+	default:
+		return fmt.Errorf("%v is on another machine, where users can't be told apart; --only-same-user=false serves everybody who can connect", remote)
 	}
 	uid, err := socketOwner(remote, local)
 	if err != nil {
 		return err
 	}
+	return sameUser(remote, uid)
+}
+
+func sameUser(peer net.Addr, uid int) error {
 	if uid != os.Getuid() {
-		return fmt.Errorf("%v belongs to user %d, and only connections of user %d are served", remote, uid, os.Getuid())
+		return fmt.Errorf("%v belongs to user %d, and only connections of user %d are served", peer, uid, os.Getuid())
 	}
 	return nil
+}
+
+// checkUnixPeer is checkPeer for a socket in the file system, to which root may
+// connect too: nobody can keep it from that.
+func checkUnixPeer(conn *net.UnixConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var peer *unix.Ucred
+	var failed error
+	if err := raw.Control(func(fd uintptr) { peer, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return err
+	}
+	if failed != nil || peer.Uid == 0 {
+		return failed
+	}
+	return sameUser(conn.LocalAddr(), int(peer.Uid))
+}
+
+// isOurs tells whether an address is one of this machine's.
+func isOurs(ip net.IP) bool {
+	if ip.IsLoopback() {
+		return true
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.Equal(ip) {
+			return true
+		}
+	}
+	return false
 }
 
 // socketOwner returns the user id of a socket on this machine.
