@@ -171,6 +171,9 @@ func (e *Engine) alive() error {
 	return e.p.ReadMemory(make([]byte, 1), e.lang.anyAddress())
 }
 
+// Target says which process it is, and of which program.
+func (e *Engine) Target() TargetInfo { return e.lang.describe() }
+
 // Entries returns the ranges of addresses in which no breakpoint may be set
 // now: the bytes of jumps at the entries of replaced functions, but for those
 // that a breakpoint may hide or does not change. The target may run or be stopped.

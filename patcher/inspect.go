@@ -15,23 +15,29 @@ import (
 	"github.com/darn-dev/darn/patcher/redirect"
 )
 
-// Inspect says what loading the module at path would do. The target is not
-// changed; it may run or be stopped, and is halted only if a breakpoint of the
-// debugger hides what has to be compared. A module that could not be loaded is
-// no error but an Inspection with the findings that say why; an error is a file
-// that is no module (module-malformed), or busy.
+// Inspect is InspectModule for the file at path. An error is also one of a file
+// that is no module (module-malformed).
 func (e *Engine) Inspect(ctx context.Context, path string) (*Inspection, error) {
+	m, err := module.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return e.InspectModule(ctx, m, path)
+}
+
+// InspectModule says what loading a module would do, which was read from the file
+// at path. The target is not changed; it may run or be stopped, and is halted
+// only if a breakpoint of the debugger hides what has to be compared. A module
+// that could not be loaded is no error but an Inspection with the findings that
+// say why, after those that the caller has found already; an error is busy.
+func (e *Engine) InspectModule(ctx context.Context, m *module.Module, path string, found ...finding.Finding) (*Inspection, error) {
 	end, err := e.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
-	m, err := module.Open(path)
-	if err != nil {
-		return nil, err
-	}
 	in := &Inspection{Module: DescribeModule(m, path), Findings: []finding.Finding{}, OK: true}
-	in.Findings = append(in.Findings, m.Manifest.Findings...)
+	in.Findings = append(append(in.Findings, found...), m.Manifest.Findings...)
 	c, err := e.checkUnplaced(ctx, m, path)
 	if c != nil {
 		in.Module.Functions = c.describe()
@@ -80,6 +86,7 @@ func DescribeModule(m *module.Module, path string) ModuleInfo {
 		Language:    m.Manifest.Language,
 		BuildID:     cmp.Or(m.Manifest.Target.GoBuildID, m.Manifest.Target.GNUBuildID),
 		Base:        m.Manifest.Origin.Base,
+		Signer:      module.Fingerprint(m.Signer()),
 	}
 	for _, f := range m.Manifest.Functions {
 		d.Functions = append(d.Functions, Function{Name: f.Symbol, Source: f.Source})

@@ -16,15 +16,26 @@ import (
 	"github.com/darn-dev/darn/patcher/redirect"
 )
 
-// Load maps the module at path into the target, binds and registers it.
-// Nothing runs it before it is activated. The target may run or be stopped.
+// Load is LoadModule for the file at path.
+func (e *Engine) Load(ctx context.Context, path string) (*Patch, *Receipt, error) {
+	m, err := module.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	return e.LoadModule(ctx, m, path)
+}
+
+// LoadModule maps a module into the target, binds and registers it. The file at
+// path, which it was read from, is not read again: it is only told where that
+// was. Nothing runs the module before it is activated. The target may run or be
+// stopped.
 //
-// Refused with module-malformed, build-id-mismatch, text-mismatch,
+// Refused with build-id-mismatch, text-mismatch,
 // already-loaded, symbol-unresolved and the other codes of binding, with
 // in-use if another process has the target's patches by a fork, with
 // gc-timeout if the target's garbage collector leaves no quiet instant, with
 // unsupported-target if the target refuses memory, with target-exited or busy.
-func (e *Engine) Load(ctx context.Context, path string) (*Patch, *Receipt, error) {
+func (e *Engine) LoadModule(ctx context.Context, m *module.Module, path string) (*Patch, *Receipt, error) {
 	end, err := e.begin(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -33,10 +44,6 @@ func (e *Engine) Load(ctx context.Context, path string) (*Patch, *Receipt, error
 	start, halts := time.Now(), e.p.Measure()
 	defer halts()
 	if err := e.p.CheckSystemCalls(); err != nil {
-		return nil, nil, err
-	}
-	m, err := module.Open(path)
-	if err != nil {
 		return nil, nil, err
 	}
 	id, err := e.load(ctx, m, path)

@@ -14,7 +14,7 @@ type Patch struct {
 	ID        string     `json:"id"`
 	Name      string     `json:"name"`
 	Path      string     `json:"path"`   // of the module file it was loaded from
-	Module    string     `json:"module"` // sha256 of that file as it was then, hex
+	Module    string     `json:"module"` // sha256 of that file as it was then, without its signature, hex
 	State     State      `json:"state"`
 	Functions []Function `json:"functions"`
 	// Initialisation is that of what the patch brings, nil if nothing is
@@ -109,7 +109,7 @@ type Inspection struct {
 
 // ModuleInfo describes a module file.
 type ModuleInfo struct {
-	ID          string     `json:"id"` // sha256 of the file
+	ID          string     `json:"id"` // sha256 of the file, without its signature
 	Name        string     `json:"name"`
 	Description string     `json:"description,omitempty"`
 	Path        string     `json:"path"`
@@ -117,6 +117,9 @@ type ModuleInfo struct {
 	BuildID     string     `json:"buildId,omitempty"` // of the target it was built for
 	Functions   []Function `json:"functions"`
 	Base        string     `json:"base,omitempty"`
+	// Signer is the fingerprint of the key with which the module is signed, ""
+	// if it is not; whether that is trusted is not known here.
+	Signer string `json:"signer,omitempty"`
 }
 
 // The consistencies of an activation.

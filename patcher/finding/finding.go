@@ -20,6 +20,9 @@ const (
 	ModuleMalformed          Code = "module-malformed"
 	SignatureRequired        Code = "signature-required"
 	SignatureInvalid         Code = "signature-invalid"
+	ModuleWritable           Code = "module-writable"
+	Quarantined              Code = "quarantined"
+	NotPermitted             Code = "not-permitted"
 	SymbolUnresolved         Code = "symbol-unresolved"
 	SymbolAmbiguous          Code = "symbol-ambiguous"
 	OutOfRange               Code = "out-of-range"
@@ -42,7 +45,7 @@ const (
 	Busy                     Code = "busy"
 	GCTimeout                Code = "gc-timeout"
 	QuiescenceTimeout        Code = "quiescence-timeout"
-	InitTimeout              Code = "init-timeout" // not one of design.md's
+	InitTimeout              Code = "init-timeout"
 	InitFailed               Code = "init-failed"
 	PointInvalid             Code = "point-invalid"
 	PointTimeout             Code = "point-timeout"

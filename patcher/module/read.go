@@ -44,10 +44,23 @@ func OpenFile(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }
 
-// ReadFile reads a module from a file that OpenFile opened, to its end and once.
-// It is refused with module-malformed also if the file was changed meanwhile:
-// it would be neither what it was before nor what it is now.
+// ReadFile reads a module from a file that OpenFile opened.
 func ReadFile(f *os.File) (*Module, error) {
+	data, err := Bytes(f)
+	if err != nil {
+		return nil, err
+	}
+	m, err := Read(data)
+	if err == nil && m.Manifest.Name == "" {
+		m.Manifest.Name = strings.TrimSuffix(filepath.Base(f.Name()), ".so")
+	}
+	return m, err
+}
+
+// Bytes reads what is in a file that OpenFile opened, to its end and once. It is
+// refused with module-malformed if it is no regular file, or was changed
+// meanwhile: it would be neither what it was before nor what it is now.
+func Bytes(f *os.File) ([]byte, error) {
 	path := f.Name()
 	before, err := f.Stat()
 	if err != nil {
@@ -71,11 +84,7 @@ func ReadFile(f *os.File) (*Module, error) {
 		return nil, finding.Refuse(finding.ModuleMalformed,
 			fmt.Sprintf("%s was changed while it was read", path), "try again when whoever writes it is done")
 	}
-	m, err := Read(data)
-	if err == nil && m.Manifest.Name == "" {
-		m.Manifest.Name = strings.TrimSuffix(filepath.Base(path), ".so")
-	}
-	return m, err
+	return data, nil
 }
 
 // Read parses and verifies a module. It never panics, and needs memory and
