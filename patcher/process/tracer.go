@@ -27,6 +27,7 @@ type tracer struct {
 	stopped chan error    // gets the result of the Continue that ends the run
 	lost    bool          // the target is being let go, and must not be signalled
 	ended   error         // why the target can't be halted any more
+	end     *End          // how the target ended, if it has
 }
 
 func newTracer(group *proc.TargetGroup) *tracer {
@@ -138,7 +139,7 @@ func (t *tracer) stop(ctx context.Context) (since time.Time, err error) {
 // replaced itself. Then nothing is left to do but to detach.
 func (t *tracer) letGo(err error) error {
 	t.mu.Lock()
-	t.lost = true
+	t.lost, t.end = true, endOf(err, t.pid)
 	t.mu.Unlock()
 	if _, ok := errors.AsType[proc.ErrProcessExited](err); ok {
 		return exited(t.pid, err)
