@@ -74,7 +74,12 @@ func (s *patches) fits(ctx context.Context, e *patcher.Engine, p *patcher.Patch)
 	if err != nil {
 		return err
 	}
-	i, err := e.Inspect(ctx, path)
+	act, err := s.p.guard.Begin("inspect", e.Target().PID, false)
+	if err != nil {
+		return err
+	}
+	act.Target(e.Target())
+	i, err := inspect(ctx, e, act, path)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/go-delve/delve/service"
 	"github.com/go-delve/delve/service/debugger"
 
+	"github.com/darn-dev/darn/internal/guard"
 	"github.com/darn-dev/darn/patcher/exe"
 )
 
@@ -27,6 +28,9 @@ type Config struct {
 	// DebugInfoDirectories are searched for debug information that is not in
 	// the executable, after what Darn itself keeps of stripped programs.
 	DebugInfoDirectories []string
+
+	// Guard decides on what clients ask for, nil: all is allowed.
+	Guard *guard.Guard
 
 	listener net.Listener // what the client connected to, if anything
 }

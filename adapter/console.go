@@ -21,8 +21,8 @@ import (
 var consoleCommands = []struct{ name, arguments, help string }{
 	{"help", "", "this list"},
 	{"inspect", "FILE", "what loading the module would do; nothing is touched"},
-	{"load", "FILE", "map the module into the target; nothing runs it yet"},
-	{"activate", "ID [quiescent] [at FILE:LINE [hit CONDITION]] [TIMEOUT] [replace] [stop]", "switch its functions on"},
+	{"load", "[--force] FILE", "map the module into the target; nothing runs it yet"},
+	{"activate", "[--force] ID [quiescent] [at FILE:LINE [hit CONDITION]] [TIMEOUT] [replace] [stop]", "switch its functions on"},
 	{"deactivate", "ID", "switch them off"},
 	{"unload", "ID", "take the module out"},
 	{"again", "", "after a restart: apply the patches of the last process that fit"},
@@ -86,6 +86,9 @@ func (s *patches) console(h *header) bool {
 // print, with the answer that it shows.
 func (s *patches) command(ctx context.Context, name, argument string, frame int) (string, any, error) {
 	var a arguments
+	if rest, ok := strings.CutPrefix(argument, "--force "); ok && (name == "load" || name == "activate") {
+		a.Force, argument = true, strings.TrimSpace(rest)
+	}
 	switch name {
 	case "help":
 		return consoleHelp(), nil, nil

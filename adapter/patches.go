@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/google/go-dap"
 
+	"github.com/darn-dev/darn/internal/guard"
 	"github.com/darn-dev/darn/patcher"
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/process"
@@ -39,6 +41,7 @@ type patches struct {
 	toOffer bool            // the client was not yet told of them
 
 	watches watches
+	vigil   vigil
 	pending sync.Map // the activations that wait for a point or for the program to go on, by patch
 
 	running sync.WaitGroup  // operations
@@ -50,6 +53,7 @@ type patches struct {
 func (s *patches) init(p *proxy) {
 	s.p = p
 	s.watches.init(p)
+	s.vigil.s = s
 	s.told = newTold()
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 }
@@ -172,7 +176,7 @@ func (s *patches) request(h *header) {
 // finish does what an operation does after its answer.
 func finish(ctx context.Context, body any) {
 	if r, ok := body.(result); ok && r.rest != nil {
-		r.rest(ctx)
+		_ = r.rest(ctx) // the client has heard of it
 	}
 }
 
@@ -195,6 +199,7 @@ type arguments struct {
 	Replace         bool            `json:"replace"`
 	Expression      string          `json:"expression"`
 	FrameID         int             `json:"frameId"`
+	Force           bool            `json:"force"`
 }
 
 // result is the answer to the requests that change a patch.
@@ -202,11 +207,32 @@ type result struct {
 	Patch   *patcher.Patch   `json:"patch,omitempty"`
 	Receipt *patcher.Receipt `json:"receipt"`
 
-	rest func(context.Context) // what is done after the answer, if not nil
+	rest func(context.Context) error // what is done after the answer, if not nil
 }
 
-// answer runs one operation.
+// answer runs one operation, which the guard hears of.
 func (s *patches) answer(ctx context.Context, command string, raw json.RawMessage) (any, error) {
+	var a arguments
+	_ = json.Unmarshal(raw, &a) // perform says what is wrong
+	s.p.mu.Lock()
+	pid := s.p.pid
+	s.p.mu.Unlock()
+	act, err := s.p.guard.Begin(strings.TrimPrefix(command, "darn/"), pid, a.Force)
+	if err != nil {
+		return nil, err
+	}
+	body, err := s.perform(ctx, act, command, raw)
+	if r, ok := body.(result); ok && r.rest != nil && err == nil {
+		// It is pending, and ends when that does.
+		rest := r.rest
+		r.rest = func(ctx context.Context) error { return act.End(rest(ctx)) }
+		return r, nil
+	}
+	return body, act.End(err)
+}
+
+// perform runs one operation.
+func (s *patches) perform(ctx context.Context, act *guard.Act, command string, raw json.RawMessage) (any, error) {
 	var a arguments
 	if len(raw) > 0 {
 		if err := json.Unmarshal(raw, &a); err != nil {
@@ -247,19 +273,28 @@ func (s *patches) answer(ctx context.Context, command string, raw json.RawMessag
 	if err != nil {
 		return nil, err
 	}
+	act.Target(e.Target())
+	if a.ID != "" {
+		act.Patch(find(ctx, e, a.ID))
+	}
 	var r result
 	var reason string
 	switch command {
 	case "darn/inspect":
-		return e.Inspect(ctx, a.Path)
+		return inspect(ctx, e, act, a.Path)
 	case "darn/list":
 		return e.List(ctx)
 	case "darn/compare":
 		return s.compare(ctx, e, a)
 	case "darn/load":
 		reason = "loaded"
-		r.Patch, r.Receipt, err = e.Load(ctx, a.Path)
+		if r.Patch, r.Receipt, err = load(ctx, e, act, a.Path); err == nil {
+			act.Patch(r.Patch)
+		}
 	case "darn/activate":
+		if err := act.Activate(find(ctx, e, a.ID)); err != nil {
+			return nil, err
+		}
 		return s.activate(ctx, e, &a, timeout, update)
 	case "darn/deactivate":
 		reason = "deactivated"
@@ -283,6 +318,31 @@ func (s *patches) answer(ctx context.Context, command string, raw json.RawMessag
 	}
 	s.changed(ctx, e, reason, r.Patch, r.Receipt)
 	return r, nil
+}
+
+// inspect runs darn/inspect.
+func inspect(ctx context.Context, e *patcher.Engine, act *guard.Act, path string) (*patcher.Inspection, error) {
+	m, found, err := act.Open(path, guard.OwnerOf(e.Target().PID)...)
+	if err != nil {
+		return nil, err
+	}
+	return e.InspectModule(ctx, m, path, found...)
+}
+
+// load runs darn/load.
+func load(ctx context.Context, e *patcher.Engine, act *guard.Act, path string) (*patcher.Patch, *patcher.Receipt, error) {
+	m, found, err := act.Open(path, guard.OwnerOf(e.Target().PID)...)
+	if err == nil {
+		err = guard.Refusal(found)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	p, r, err := e.LoadModule(ctx, m, path)
+	if err == nil {
+		p.Findings = append(found, p.Findings...)
+	}
+	return p, r, err
 }
 
 // activate runs darn/activate.
@@ -340,6 +400,7 @@ func (s *patches) needsARunningTarget(p *patcher.Patch) bool {
 // replaced.
 func (s *patches) activated(ctx context.Context, e *patcher.Engine, p *patcher.Patch, r *patcher.Receipt) {
 	r.AddHalts(s.watches.unwatchFirst(ctx, r.Replaced...))
+	s.vigil.activated(ctx, e, p, r)
 	for _, id := range r.Replaced {
 		s.tell("deactivated", find(context.WithoutCancel(ctx), e, id), r)
 	}

@@ -100,16 +100,16 @@ func (s *patches) activateLater(ctx context.Context, e *patcher.Engine, a *argum
 	r.Receipt.AddHalts(halts.Add(more))
 	s.pending.Store(a.ID, v)
 	s.tell("pending", r.Patch, nil)
-	r.rest = func(ctx context.Context) {
+	r.rest = func(ctx context.Context) error {
 		defer close(v.over)
 		defer s.pending.CompareAndDelete(a.ID, v)
-		v.run(ctx, deadline)
+		return v.run(ctx, deadline)
 	}
 	return r, nil
 }
 
 // run waits, activates the patch and says so, or why not.
-func (v *activation) run(ctx context.Context, deadline <-chan time.Time) {
+func (v *activation) run(ctx context.Context, deadline <-chan time.Time) error {
 	attempt := v.attemptAtPoint
 	if v.point == nil {
 		attempt = v.attemptWhileRunning
@@ -117,13 +117,14 @@ func (v *activation) run(ctx context.Context, deadline <-chan time.Time) {
 	p, r, err := attempt(ctx, deadline)
 	if err == nil {
 		v.s.activated(ctx, v.e, p, r)
-		return
+		return nil
 	}
 	v.wait.GiveUp()
 	v.s.watches.forget(ctx, func(pt *point, f *firstCall) bool {
 		return pt != nil && pt == v.point || f != nil && f.patch == v.id
 	})
 	v.s.failed(ctx, v.e, v.id, err)
+	return err
 }
 
 // attemptWhileRunning tries whenever the target runs: what the patch brings is

@@ -12,6 +12,8 @@ import (
 	delve "github.com/go-delve/delve/service/dap"
 	"github.com/go-delve/delve/service/debugger"
 	"github.com/google/go-dap"
+
+	"github.com/darn-dev/darn/internal/guard"
 )
 
 // proxy stands between one client and one session of Delve's.
@@ -25,12 +27,14 @@ type proxy struct {
 
 	holding chan struct{} // holds one token while there is a hold
 	patches patches
+	guard   *guard.Guard
 
 	mu       sync.Mutex
 	debugger *debugger.Debugger // of the session, from its initialized event on
 	state
-	hold *hold // the last one
-	pid  int   // of the target, from the session's initialized event on
+	hold     *hold      // the last one
+	starting *guard.Act // an attach or a launch that is under way
+	pid      int        // of the target, from the session's initialized event on
 	// What the client can do.
 	showsProgress, hearsInvalidated bool
 	knowsDarn                       bool // it has made a request of Darn's
@@ -58,6 +62,7 @@ func newProxy(conn io.ReadWriteCloser, cfg Config) *proxy {
 	p := &proxy{
 		conn:    conn,
 		client:  newOutbox(conn),
+		guard:   cfg.Guard,
 		done:    make(chan struct{}),
 		ending:  make(chan struct{}),
 		holding: make(chan struct{}, 1),
@@ -159,6 +164,8 @@ func (p *proxy) fromClient(msg []byte) {
 		return
 	case h.Command == "configurationDone", h.Command == "setBreakpoints", h.Command == "setFunctionBreakpoints":
 		p.patches.prepare()
+	case (h.Command == "attach" || h.Command == "launch") && p.refusesStart(h):
+		return
 	case h.Command == "restart":
 		p.patches.close()
 		p.patches.losing()
@@ -229,6 +236,7 @@ func (p *proxy) fromSession(msg []byte) {
 	switch {
 	case h.Type == "response":
 		p.answered(&h)
+		p.notStarted(&h)
 		switch {
 		case h.Command == "initialize" && h.Success:
 			msg = edit(msg, "body", addCapabilities)
@@ -241,12 +249,15 @@ func (p *proxy) fromSession(msg []byte) {
 		p.pass(msg)
 	case h.Event == "stopped":
 		p.passStop(msg, &h)
+		p.patches.vigil.stopped(&h)
 	case h.Event == "initialized":
 		p.debugger, p.pid = debuggerOf(p.session), pid
+		p.started(pid)
 		p.phase, p.stepping = stopped, false
 		p.broadcast()
 		p.pass(msg)
 	case h.Event == "exited", h.Event == "terminated":
+		p.patches.vigil.exited(&h)
 		p.phase, p.stepping = ended, false
 		p.broadcast()
 		p.pass(msg)

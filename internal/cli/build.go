@@ -7,6 +7,7 @@ import (
 	"github.com/ianlancetaylor/demangle"
 	"github.com/spf13/cobra"
 
+	"github.com/darn-dev/darn/internal/guard"
 	"github.com/darn-dev/darn/patcher"
 	"github.com/darn-dev/darn/patcher/build"
 	"github.com/darn-dev/darn/patcher/build/cbuild"
@@ -17,6 +18,7 @@ func (a *app) buildCommand() *cobra.Command {
 	var o build.Options
 	var c cbuild.Options
 	var steps bool
+	var sign string
 	cmd := &cobra.Command{
 		Use:   "build [--pid N | --target EXE] [flags] [PACKAGE | FILE.c [-- CFLAGS]]",
 		Short: "Make a patch module from an edit of the program's source",
@@ -69,6 +71,13 @@ replaced, and --symbol FILE.c:NAME which is used.`,
 			if len(args) > len(c.Flags) {
 				o.Package = args[0]
 			}
+			if sign != "" {
+				var err error
+				if o.Sign, err = guard.ReadPrivateKey(sign); err != nil {
+					return err
+				}
+				c.Sign = o.Sign
+			}
 			if cbuild.IsSource(o.Package) {
 				c.Source, c.Target, c.Pid, c.Output = o.Package, o.Target, o.Pid, o.Output
 				result, err := cbuild.Build(cmd.Context(), c)
@@ -111,6 +120,7 @@ replaced, and --symbol FILE.c:NAME which is used.`,
 	f.StringArrayVar(&c.Functions, "function", nil, "`FILE.c:NAME` of a static function that is replaced; repeatable")
 	f.StringArrayVar(&c.Symbols, "symbol", nil, "`FILE.c:NAME` of a static function or variable that the source declares; repeatable")
 	f.BoolVar(&o.Partial, "partial", false, "where the edit is refused in part, build what does not depend on that")
+	f.StringVar(&sign, "sign", "", "sign the module with the private key in a `file`, as darn sign does")
 	f.BoolVar(&steps, "progress", false, "print on standard error how far it is, each step as a line of JSON")
 	a.symbolsFlag(cmd)
 	return a.jsonFlag(cmd)

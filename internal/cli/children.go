@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/darn-dev/darn/internal/guard"
 	"github.com/darn-dev/darn/patcher"
 	"github.com/darn-dev/darn/patcher/process"
 )
@@ -57,7 +58,7 @@ func parentOf(pid int) int {
 // eachProcess runs work on the process and, with --children, on each of its
 // children. A child that shares the patches of one before it follows that, and is
 // passed over. All are tried; the first error is returned.
-func (a *app) eachProcess(pid int, work func(*patcher.Engine) error) error {
+func (a *app) eachProcess(op string, pid int, work func(*patcher.Engine, *guard.Act) error) error {
 	pids, err := family(pid, a.children)
 	if err != nil {
 		return err
@@ -77,7 +78,7 @@ func (a *app) eachProcess(pid int, work func(*patcher.Engine) error) error {
 		if len(pids) > 1 && !a.json {
 			fmt.Fprintf(a.stdout, "process %d:\n", p)
 		}
-		err := a.headless(p, work)
+		err := a.headless(op, p, work)
 		if arena := patcher.SharedMemory(p); arena != "" {
 			seen[arena] = true
 		}

@@ -14,7 +14,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/darn-dev/darn/internal/guard"
 	"github.com/darn-dev/darn/patcher"
+	"github.com/darn-dev/darn/patcher/process"
 )
 
 // The exit statuses of darn.
@@ -33,6 +35,13 @@ type app struct {
 	children       bool // also the process's children
 
 	attached *patcher.Receipt // of the attach of a headless command
+
+	guard       *guard.Guard // of the commands that touch processes
+	signatures  string       // --require-signature
+	audit       string       // --audit
+	force       bool
+	activations []*guard.Activation
+	ends        map[int]*process.End // of processes that ended while they were attached to, by id
 }
 
 // Main runs darn with args (without the program's name) and returns its exit
@@ -113,6 +122,8 @@ preparation, isn't restarted and keeps its memory, connections and goroutines.
 		a.unloadCommand(),
 		a.listCommand(),
 		a.sourcesCommand(),
+		a.keygenCommand(),
+		a.signCommand(),
 		a.demoCommand(),
 		a.versionCommand(),
 	)

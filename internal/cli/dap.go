@@ -58,6 +58,7 @@ Launch with mode exec, debug or test, and attach with a process id.`,
 	f.BoolVar(&o.disableASLR, "disable-aslr", false, "launch programs without address space randomization")
 
 	a.symbolsFlag(cmd)
+	a.guardFlags(cmd)
 
 	f.BoolVar(&o.headless, "headless", false, "")
 	f.BoolVar(&o.acceptMulti, "accept-multiclient", false, "")
@@ -107,7 +108,11 @@ func (a *app) dap(cmd *cobra.Command, o *dapFlags, args []string) error {
 		logflags.DebuggerLogger().Errorf("%v", err)
 		delve = &config.Config{}
 	}
+	if err := a.newGuard(); err != nil {
+		return err
+	}
 	cfg := adapter.Config{
+		Guard:                a.guard,
 		Listen:               o.listen,
 		ClientAddr:           o.clientAddr,
 		OnlySameUser:         o.onlySameUser,

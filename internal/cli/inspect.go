@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/darn-dev/darn/internal/guard"
 	"github.com/darn-dev/darn/patcher"
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/module"
@@ -34,32 +35,45 @@ loaded.`,
 				return err
 			}
 			if pid == 0 {
-				m, err := module.Open(path)
+				if err := a.newGuard(); err != nil {
+					return err
+				}
+				act, err := a.guard.Begin("inspect", 0, false)
 				if err != nil {
 					return err
 				}
+				m, found, err := act.Open(path)
+				if err != nil {
+					return err
+				}
+				findings := append(found, m.Manifest.Findings...)
 				return a.printInspection(&patcher.Inspection{
-					Module: patcher.DescribeModule(m, path), Verdicts: m.Manifest.Verdicts(m.Manifest.Findings), Findings: m.Manifest.Findings, OK: true,
-				})
+					Module: patcher.DescribeModule(m, path), Verdicts: m.Manifest.Verdicts(findings), Findings: findings, OK: guard.Refusal(found) == nil,
+				}, m)
 			}
-			return a.headless(pid, func(e *patcher.Engine) error {
-				in, err := e.Inspect(cmd.Context(), path)
+			return a.headless("inspect", pid, func(e *patcher.Engine, act *guard.Act) error {
+				m, found, err := act.Open(path, guard.OwnerOf(pid)...)
 				if err != nil {
 					return err
 				}
-				return a.printInspection(in)
+				in, err := e.InspectModule(cmd.Context(), m, path, found...)
+				if err != nil {
+					return err
+				}
+				return a.printInspection(in, m)
 			})
 		},
 	}
 	cmd.Flags().IntVarP(&pid, "pid", "p", 0, "`id` of the process to check the module against")
 	a.symbolsFlag(cmd)
+	a.guardFlags(cmd)
 	return a.jsonFlag(cmd)
 }
 
 // errNotLoadable ends darn inspect after it has printed why.
-var errNotLoadable = errors.New("the module could not be loaded into this process")
+var errNotLoadable = errors.New("the module could not be loaded")
 
-func (a *app) printInspection(in *patcher.Inspection) error {
+func (a *app) printInspection(in *patcher.Inspection, module *module.Module) error {
 	if in.Findings == nil {
 		in.Findings = []finding.Finding{}
 	}
@@ -74,6 +88,9 @@ func (a *app) printInspection(in *patcher.Inspection) error {
 			fmt.Fprintln(a.stdout, m.Description)
 		}
 		fmt.Fprintf(a.stdout, "sha256 %s\nfor build %s\n", m.ID, m.BuildID)
+		if signer := a.guard.SignerName(module); signer != "" {
+			fmt.Fprintf(a.stdout, "signed by %s\n", signer)
+		}
 		if m.Base != "" {
 			fmt.Fprintf(a.stdout, "against %s\n", m.Base)
 		}

@@ -46,7 +46,11 @@ func TestMain(m *testing.M) {
 	os.Setenv("GOCACHE", strings.TrimSpace(string(goCache)))
 	os.Setenv("XDG_CACHE_HOME", filepath.Join(shared, "cache"))
 	program = filepath.Join(shared, "darn")
-	if out, err := exec.Command("go", "build", "-o", program, "../..").CombinedOutput(); err != nil {
+	// Not the policy of this machine, nor its quarantine; and no test but those of
+	// that waits after an activation.
+	const set = "-X=github.com/darn-dev/darn/internal/cli."
+	flags := "-ldflags=" + set + "policyFile=" + testPolicy() + " " + set + "stateDir=" + testState() + " " + set + "watchTime=0s"
+	if out, err := exec.Command("go", "build", flags, "-o", program, "../..").CombinedOutput(); err != nil {
 		panic(fmt.Sprintf("%v\n%s", err, out))
 	}
 	code := m.Run()
@@ -59,6 +63,11 @@ var (
 	shared  string // a folder for what is built once
 	program string // the darn command
 )
+
+// testPolicy and testState are what the darn command takes for the machine's
+// policy and for the place of its quarantine.
+func testPolicy() string { return filepath.Join(shared, "policy") }
+func testState() string  { return filepath.Join(shared, "state") }
 
 // result is how a darn process ended.
 type result struct {

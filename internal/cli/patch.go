@@ -5,17 +5,31 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/darn-dev/darn/internal/guard"
 	"github.com/darn-dev/darn/patcher"
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/module"
 	"github.com/darn-dev/darn/patcher/process"
 )
 
-// headless runs work on the process pid: attach, work, detach. Patches stay.
-func (a *app) headless(pid int, work func(*patcher.Engine) error) (err error) {
+// headless runs work on the process pid: attach, work, detach. Patches stay. op is
+// what it is for.
+func (a *app) headless(op string, pid int, work func(*patcher.Engine, *guard.Act) error) (err error) {
+	if err := a.newGuard(); err != nil {
+		return err
+	}
+	act, err := a.guard.Begin(op, pid, a.force)
+	if err != nil {
+		return err
+	}
+	defer func() { err = act.End(err) }()
+	if err := process.CheckOwner(pid); err != nil {
+		return err
+	}
 	if err := patcher.Check(pid, a.symbols); err != nil {
 		return err
 	}
@@ -28,18 +42,24 @@ func (a *app) headless(pid int, work func(*patcher.Engine) error) (err error) {
 		if failed := p.Close(); err == nil {
 			err = failed
 		}
+		if end := p.HowEnded(); end != nil {
+			a.ends = map[int]*process.End{pid: end}
+		}
 	}()
 	engine, err := patcher.Open(p)
 	if err != nil {
 		return err
 	}
 	defer engine.Close()
-	return work(engine)
+	act.Target(engine.Target())
+	return work(engine, act)
 }
 
-// pidFlag gives cmd the required flag --pid, --symbols and --children.
+// pidFlag gives cmd the required flag --pid, --symbols, --children, and those of
+// the guard.
 func (a *app) pidFlag(cmd *cobra.Command, pid *int) {
 	a.symbolsFlag(cmd)
+	a.guardFlags(cmd)
 	cmd.Flags().BoolVar(&a.children, "children", false, "also for the processes that it has forked and that run the same program")
 	cmd.Flags().IntVarP(pid, "pid", "p", 0, "`id` of the process")
 	cmd.PreRunE = func(*cobra.Command, []string) error {
@@ -83,29 +103,44 @@ func (a *app) loadCommand() *cobra.Command {
 		Short: "Map a module into a process; nothing runs it yet",
 		Long: `Attach to the process, map the module's code into it, bind it to the program,
 register it with the Go runtime if it has one, and detach. No function is replaced before
-"darn activate".`,
+"darn activate".
+
+Refused is also a module that others than you, root and the process's owner
+could have changed, one that has ended a process of this build before (see "darn
+activate"), both unless --force is given, and one that is not signed as
+--require-signature or the machine's policy demands.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := filepath.Abs(args[0])
 			if err != nil {
 				return err
 			}
-			return a.eachProcess(pid, func(e *patcher.Engine) error {
-				patch, receipt, err := e.Load(cmd.Context(), path)
+			return a.eachProcess(string(patcher.OpLoad), pid, func(e *patcher.Engine, act *guard.Act) error {
+				m, found, err := act.Open(path, guard.OwnerOf(e.Target().PID)...)
 				if err != nil {
 					return err
 				}
+				if err := guard.Refusal(found); err != nil {
+					return err
+				}
+				patch, receipt, err := e.LoadModule(cmd.Context(), m, path)
+				if err != nil {
+					return err
+				}
+				act.Patch(patch)
+				patch.Findings = append(found, patch.Findings...)
 				return a.printOutcome(patch, receipt)
 			})
 		},
 	}
 	a.pidFlag(cmd, &pid)
+	a.forceFlag(cmd)
 	return a.jsonFlag(cmd)
 }
 
 func (a *app) activateCommand() *cobra.Command {
 	options := patcher.ActivateOptions{Consistency: patcher.Immediate}
-	cmd := a.switchCommand("activate", "Switch a patch on", `Switch all functions of a loaded patch to their new code, at one instant for
+	cmd, pid := a.switchCommand("activate", "Switch a patch on", `Switch all functions of a loaded patch to their new code, at one instant for
 all threads.
 
 With --consistency=immediate, the default, calls that are under way finish in
@@ -118,15 +153,48 @@ With --replace all other active patches are switched off at the same instant,
 as for a patch that holds their changes too. The patch may be active already.
 
 What the patch brings that has to be initialised, new packages and variables, is
-initialised before, by a goroutine of the program.`,
-		func(ctx context.Context, e *patcher.Engine, id string) (*patcher.Patch, *patcher.Receipt, error) {
+initialised before, by a goroutine of the program.
+
+When the patch is active and that is printed, the command looks on for --watch
+and traces the process meanwhile, without stopping it. If the process ends by a
+fault of its own, the command says so with exit status 1, keeps the registers and
+the stack of the thread that ended it, and from then on the module is refused
+for this build of the program until it is loaded with --force.`,
+		func(ctx context.Context, e *patcher.Engine, act *guard.Act, id string) (*patcher.Patch, *patcher.Receipt, error) {
+			done, err := a.activating(ctx, e, act, id)
+			if err != nil {
+				return nil, nil, err
+			}
 			show, wipe := progress(a.stderr)
 			defer wipe()
 			options.Waiting = func(_ *patcher.Patch, why *finding.Refusal) {
 				show("waiting: "+why.Findings[0].Message, 0, 0)
 			}
-			return e.Activate(ctx, id, options)
+			p, r, err := e.Activate(ctx, id, options)
+			if err == nil {
+				done(r)
+			}
+			return p, r, err
 		})
+	watch, err := time.ParseDuration(watchTime)
+	if err != nil {
+		panic(err) // it is a constant
+	}
+	cmd.Flags().DurationVar(&watch, "watch", watch, "how long to look on afterwards, in case that the process ends; 0 for not at all")
+	a.forceFlag(cmd)
+	run := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if watch == 0 {
+			return run(cmd, args)
+		}
+		pids, err := family(*pid, a.children)
+		if err != nil {
+			return err
+		}
+		w := process.NewWatch(pids...)
+		defer w.Close()
+		return a.lookOn(cmd.Context(), w, watch, run(cmd, args))
+	}
 	cmd.Flags().StringVar(&options.Consistency, "consistency", options.Consistency, "`how`: immediate or quiescent")
 	cmd.Flags().DurationVar(&options.Timeout, "timeout", patcher.QuiescenceTimeout, "how long a quiescent activation waits")
 	cmd.Flags().BoolVar(&options.Replace, "replace", false, "switch all other patches off at the same instant")
@@ -135,6 +203,8 @@ initialised before, by a goroutine of the program.`,
 		switch {
 		case options.Consistency != patcher.Immediate && options.Consistency != patcher.Quiescent:
 			return usagef("--consistency is immediate or quiescent, not %q", options.Consistency)
+		case watch < 0:
+			return usagef("--watch can't be less than nothing")
 		case options.Timeout <= 0:
 			return usagef("--timeout must be more than nothing")
 		case cmd.Flags().Changed("timeout") && options.Consistency != patcher.Quiescent:
@@ -146,27 +216,30 @@ initialised before, by a goroutine of the program.`,
 }
 
 func (a *app) deactivateCommand() *cobra.Command {
-	return a.switchCommand("deactivate", "Switch a patch off", `Switch all functions of an active patch back to their old code, at one instant
+	cmd, _ := a.switchCommand("deactivate", "Switch a patch off", `Switch all functions of an active patch back to their old code, at one instant
 for all threads. The patch stays loaded.`,
-		func(ctx context.Context, e *patcher.Engine, id string) (*patcher.Patch, *patcher.Receipt, error) {
+		func(ctx context.Context, e *patcher.Engine, _ *guard.Act, id string) (*patcher.Patch, *patcher.Receipt, error) {
 			return e.Deactivate(ctx, id)
 		})
+	return cmd
 }
 
 func (a *app) unloadCommand() *cobra.Command {
-	return a.switchCommand("unload", "Take a patch out of a process", `Restore the entries of the replaced functions, prove that no goroutine, thread
+	cmd, _ := a.switchCommand("unload", "Take a patch out of a process", `Restore the entries of the replaced functions, prove that no goroutine, thread
 or memory refers to the module, and give its memory back. If something still
 does, the command says what, and the patch stays loaded.`,
-		func(ctx context.Context, e *patcher.Engine, id string) (*patcher.Patch, *patcher.Receipt, error) {
+		func(ctx context.Context, e *patcher.Engine, _ *guard.Act, id string) (*patcher.Patch, *patcher.Receipt, error) {
 			receipt, err := e.Unload(ctx, id)
 			return nil, receipt, err
 		})
+	return cmd
 }
 
-// switchCommand is a command that changes the state of one loaded patch.
+// switchCommand is a command that changes the state of one loaded patch. pid is
+// where it has the process's id from.
 func (a *app) switchCommand(name, short, long string,
-	change func(context.Context, *patcher.Engine, string) (*patcher.Patch, *patcher.Receipt, error)) *cobra.Command {
-	var pid int
+	change func(context.Context, *patcher.Engine, *guard.Act, string) (*patcher.Patch, *patcher.Receipt, error)) (_ *cobra.Command, pid *int) {
+	pid = new(int)
 	cmd := &cobra.Command{
 		Use:   name + " --pid N PATCH",
 		Short: short,
@@ -174,12 +247,13 @@ func (a *app) switchCommand(name, short, long string,
 		Args:  args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			return a.eachProcess(pid, func(e *patcher.Engine) error {
-				id, err := patchID(ctx, e, patcher.Operation(name), args[0])
+			return a.eachProcess(name, *pid, func(e *patcher.Engine, act *guard.Act) error {
+				p, err := findPatch(ctx, e, patcher.Operation(name), args[0])
 				if err != nil {
 					return err
 				}
-				patch, receipt, err := change(ctx, e, id)
+				act.Patch(p)
+				patch, receipt, err := change(ctx, e, act, p.ID)
 				if err != nil {
 					return err
 				}
@@ -187,41 +261,41 @@ func (a *app) switchCommand(name, short, long string,
 			})
 		},
 	}
-	a.pidFlag(cmd, &pid)
-	return a.jsonFlag(cmd)
+	a.pidFlag(cmd, pid)
+	return a.jsonFlag(cmd), pid
 }
 
-// patchID returns the id of the patch that was loaded from the file named
-// arg, or arg itself if there is none.
-func patchID(ctx context.Context, e *patcher.Engine, op patcher.Operation, arg string) (string, error) {
+// findPatch returns the patch with the id arg, or that was loaded from the file
+// of that name; if there is neither, one with that id of which nothing is known.
+func findPatch(ctx context.Context, e *patcher.Engine, op patcher.Operation, arg string) (*patcher.Patch, error) {
 	path, err := filepath.Abs(arg)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	listing, err := e.Known(ctx)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for _, p := range listing.Patches {
 		if p.ID == arg {
-			return arg, nil
+			return &p, nil
 		}
 	}
 	// The same file may have been loaded, changed and loaded again: the last
 	// one is meant.
-	id := arg
+	found := &patcher.Patch{ID: arg}
 	for _, p := range listing.Patches {
 		if p.Path != path {
 			continue
 		}
-		id = p.ID
+		found = &p
 		if m, err := module.Open(path); op == patcher.OpActivate && err == nil && m.ID() != p.Module {
-			return "", finding.Refuse(finding.NotLoaded,
+			return nil, finding.Refuse(finding.NotLoaded,
 				fmt.Sprintf("%s has changed since patch %s was loaded from it: what is in it now is not in the process", arg, p.ID),
 				fmt.Sprintf("load it first; or give the id %s for what was loaded", p.ID))
 		}
 	}
-	return id, nil
+	return found, nil
 }
 
 func (a *app) listCommand() *cobra.Command {
@@ -234,7 +308,7 @@ counts the stack frames that are still in the code that it replaces, as calls
 that were under way finish there.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.eachProcess(pid, func(e *patcher.Engine) error {
+			return a.eachProcess(string(patcher.OpList), pid, func(e *patcher.Engine, _ *guard.Act) error {
 				listing, err := e.List(cmd.Context())
 				if err != nil {
 					return err

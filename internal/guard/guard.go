@@ -137,6 +137,14 @@ func (g *Guard) Begin(operation string, pid int, force bool) (*Act, error) {
 	return a, nil
 }
 
+// Process says which process it is, if that was not known when it was begun.
+func (a *Act) Process(pid int) {
+	if a.g != nil && a.record.PID != pid {
+		now := newRecord(a.record.Operation, pid)
+		a.record.PID, a.record.Exe, a.record.Started = pid, now.Exe, now.Started
+	}
+}
+
 // Target says what the process is.
 func (a *Act) Target(t patcher.TargetInfo) {
 	if a.g != nil {

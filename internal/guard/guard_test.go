@@ -489,8 +489,12 @@ func TestAnAuditLogThatCanNotBeWrittenStopsNothing(t *testing.T) {
 	dir, path := place(t)
 	for name, make := range map[string]func(path string) error{
 		"nowhere": func(string) error { return nil },
-		"a FIFO":  func(path string) error { return errors.Join(os.Mkdir(filepath.Dir(path), 0o700), syscall.Mkfifo(path, 0o600)) },
-		"a link":  func(path string) error { return errors.Join(os.Mkdir(filepath.Dir(path), 0o700), os.Symlink("x", path)) },
+		"a FIFO": func(path string) error {
+			return errors.Join(os.Mkdir(filepath.Dir(path), 0o700), syscall.Mkfifo(path, 0o600))
+		},
+		"a link": func(path string) error {
+			return errors.Join(os.Mkdir(filepath.Dir(path), 0o700), os.Symlink("x", path))
+		},
 	} {
 		var warnings bytes.Buffer
 		log := filepath.Join(dir, name, "log")

@@ -56,7 +56,7 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 	if path == "" {
 		path = b.program.name + ".so"
 	}
-	if err := m.WriteFile(path); err != nil {
+	if err := m.WriteSigned(path, o.Sign); err != nil {
 		return nil, err
 	}
 	r := b.result(path, m, findings)

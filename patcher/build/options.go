@@ -9,6 +9,8 @@
 package build
 
 import (
+	"crypto/ed25519"
+
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/module"
 )
@@ -47,6 +49,8 @@ type Options struct {
 	// Partial builds what is safe where an edit is refused only in part.
 	// Functions that depend on what is refused keep their old code.
 	Partial bool
+	// Sign is the key that the module is signed with, nil for none.
+	Sign ed25519.PrivateKey
 	// Progress, if not nil, is told what is being done: a stage in words, and
 	// how much of it is done. total is 0 where it isn't known.
 	Progress func(stage string, done, total int)

@@ -2,6 +2,7 @@ package module
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"debug/elf"
 	"encoding/binary"
@@ -42,8 +43,14 @@ func (m *Module) Write(w io.Writer) error {
 
 // WriteFile writes the module to path with mode 0644. A reader of path sees
 // either what was there before or the whole module.
-func (m *Module) WriteFile(path string) (err error) {
+func (m *Module) WriteFile(path string) error { return m.WriteSigned(path, nil) }
+
+// WriteSigned is WriteFile with a signature, if key is not nil.
+func (m *Module) WriteSigned(path string, key ed25519.PrivateKey) (err error) {
 	data, err := m.encode()
+	if err == nil && key != nil {
+		data, err = Sign(data, key)
+	}
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-delve/delve/pkg/proc"
@@ -251,9 +252,42 @@ func (w *Watch) takeNotice() {
 				continue // the kernel is about to tell more
 			}
 			end := &End{}
-			end.Signal, end.Status, end.Known = exitOf(p.pidfd)
+			if status, ok := p.exitStatus(); ok {
+				end.set(status)
+			}
 			p.end(end)
 		}
+	}
+}
+
+// exitStatus returns how a process has ended, whoever its parent is. One that has
+// not taken notice yet leaves it in /proc, where the kernel shows it to those who
+// might have traced the process.
+func (p *watched) exitStatus() (unix.WaitStatus, bool) {
+	stat, err := os.ReadFile(procPath(p.pid, "stat"))
+	if status, ok := reapedExit(p.pidfd); ok {
+		return status, true
+	}
+	// Not reaped: the number is still the process's. The name, in brackets, may hold
+	// anything; the state is the first field after it, and the status the last.
+	i := strings.LastIndexByte(string(stat), ')')
+	if err != nil || i < 0 {
+		return 0, false
+	}
+	fields := strings.Fields(string(stat[i+1:]))
+	const fieldsBefore = 2 // pid and name
+	if len(fields) < 52-fieldsBefore || fields[0] != "Z" || unix.PidfdSendSignal(p.pidfd, 0, nil, 0) != nil {
+		return 0, false
+	}
+	return unix.WaitStatus(atoi(fields[52-fieldsBefore-1])), true
+}
+
+// set notes a wait status.
+func (e *End) set(status unix.WaitStatus) {
+	if e.Known = true; status.Signaled() {
+		e.Signal = status.Signal()
+	} else {
+		e.Status = status.ExitStatus()
 	}
 }
 
@@ -276,10 +310,8 @@ func (w *Watch) threadChanged(tid int, status unix.WaitStatus) {
 	if !status.Stopped() {
 		delete(w.threads, tid)
 		if tid == p.pid {
-			end := &End{Known: true, Status: status.ExitStatus()}
-			if status.Signaled() {
-				end.Signal, end.Status = status.Signal(), 0
-			}
+			end := &End{}
+			end.set(status)
 			p.end(end)
 		}
 		return

@@ -30,17 +30,10 @@ const (
 	pidfdGetInfo  = 0xc000ff0b | unsafe.Sizeof(pidfdInfo{})<<16 // _IOWR(0xff, 11, struct pidfd_info)
 )
 
-// exitOf returns how a process ended that a descriptor refers to, whoever its
-// parent is. ok is false on kernels before 6.15, which don't tell.
-func exitOf(pidfd int) (signal unix.Signal, status int, ok bool) {
+// reapedExit returns with what wait status a process has ended that a descriptor
+// refers to, if its parent has taken notice. Kernels before 6.15 don't tell.
+func reapedExit(pidfd int) (status unix.WaitStatus, ok bool) {
 	info := pidfdInfo{Mask: pidfdInfoExit}
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(pidfd), pidfdGetInfo, uintptr(unsafe.Pointer(&info)))
-	if errno != 0 || info.Mask&pidfdInfoExit == 0 {
-		return 0, 0, false
-	}
-	w := unix.WaitStatus(info.ExitCode)
-	if w.Signaled() {
-		return w.Signal(), 0, true
-	}
-	return 0, w.ExitStatus(), true
+	return unix.WaitStatus(info.ExitCode), errno == 0 && info.Mask&pidfdInfoExit != 0
 }

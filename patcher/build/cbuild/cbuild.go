@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -35,6 +36,8 @@ type Options struct {
 	// here is found by its name. Symbols says the same of what the source only
 	// declares.
 	Functions, Symbols []string
+	// Sign is the key that the module is signed with, nil for none.
+	Sign ed25519.PrivateKey
 }
 
 // Result is a module that was built.
@@ -125,7 +128,7 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 	if _, err := module.Open(done); err != nil {
 		return nil, err
 	}
-	return result, install(done, result.Path)
+	return result, install(done, result.Path, o.Sign)
 }
 
 func (o *Options) output() string {
@@ -171,9 +174,13 @@ func writeNote(dir string, m *module.Manifest) (path string, err error) {
 	return path, os.WriteFile(path, []byte(source), 0o600)
 }
 
-// install copies a file to where it is to be, in one step.
-func install(from, to string) error {
+// install copies a module to where it is to be, in one step, and signs it if key
+// is not nil.
+func install(from, to string, key ed25519.PrivateKey) error {
 	data, err := os.ReadFile(from)
+	if err == nil && key != nil {
+		data, err = module.Sign(data, key)
+	}
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,62 @@
+package adapter
+
+import (
+	"encoding/json"
+	"errors"
+
+	"github.com/google/go-dap"
+
+	"github.com/darn-dev/darn/patcher/process"
+)
+
+// refusesStart answers a request to attach or to launch that the guard refuses,
+// or is about a process that the user may not touch: the session is not asked.
+// Another one is under way until started or notStarted.
+func (p *proxy) refusesStart(h *header) bool {
+	var a struct {
+		ProcessID int `json:"processId"`
+	}
+	_ = json.Unmarshal(h.Arguments, &a) // the session says what is wrong
+	pid := 0
+	if h.Command == "attach" {
+		pid = max(a.ProcessID, 0)
+	}
+	act, err := p.guard.Begin(h.Command, pid, false)
+	if err == nil && pid != 0 {
+		if err = process.CheckOwner(pid); err != nil {
+			_ = act.End(err)
+		}
+	}
+	if err != nil {
+		p.refuse(h, err)
+		return true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.starting = act
+	return false
+}
+
+// started notes that there is a target. Called with p.mu held.
+func (p *proxy) started(pid int) {
+	if p.starting != nil {
+		p.starting.Process(pid)
+		_ = p.starting.End(nil)
+		p.starting = nil
+	}
+}
+
+// notStarted notes that the session has refused to attach or to launch. Called
+// with p.mu held.
+func (p *proxy) notStarted(h *header) {
+	if p.starting != nil && !h.Success && (h.Command == "attach" || h.Command == "launch") {
+		var body dap.ErrorResponseBody
+		_ = json.Unmarshal(h.Body, &body)
+		reason := "the debug session has refused it"
+		if body.Error != nil {
+			reason = body.Error.Format
+		}
+		_ = p.starting.End(errors.New(reason))
+		p.starting = nil
+	}
+}

@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/darn-dev/darn/internal/guard"
+	"github.com/darn-dev/darn/patcher"
+	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/process"
+)
+
+// watchTime is for how long darn activate looks on. Only the linker changes it,
+// for tests.
+var watchTime = guard.QuarantineTime.String()
+
+// activating notes that a patch is about to be activated, and returns what notes
+// that it was.
+func (a *app) activating(ctx context.Context, e *patcher.Engine, act *guard.Act, id string) (done func(*patcher.Receipt), err error) {
+	listing, err := e.Known(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var active []patcher.Patch
+	patch := &patcher.Patch{ID: id}
+	for _, p := range listing.Patches {
+		if p.State == patcher.Active {
+			active = append(active, p)
+		}
+		if p.ID == id {
+			patch = &p
+		}
+	}
+	if err := act.Activate(patch); err != nil {
+		return nil, err
+	}
+	v := act.NewActivation(patch, nil, active)
+	v.Activated = time.Now()
+	a.activations = append(a.activations, v)
+	return func(r *patcher.Receipt) { v.Activated, v.Receipt = time.Now(), r }, nil
+}
+
+// lookOn watches processes in which patches were activated, for a while, and says
+// what became of those that have ended. err is what the activations came to.
+func (a *app) lookOn(ctx context.Context, w *process.Watch, d time.Duration, err error) error {
+	// One that was refused has nobody to answer for.
+	if err != nil && finding.CodeOf(err) != finding.TargetExited {
+		a.activations = slices.DeleteFunc(a.activations, func(v *guard.Activation) bool { return v.Receipt == nil })
+	}
+	if len(a.activations) == 0 {
+		return err
+	}
+	show, wipe := progress(a.stderr)
+	show(fmt.Sprintf("looking on for %v; Ctrl-C ends that, and the patch stays", d), 0, 0)
+	ends := w.Run(ctx, d)
+	wipe()
+	for _, end := range ends {
+		if seen := a.ends[end.PID]; seen != nil && !end.Known {
+			seen.Last, seen.Exe = end.Last, end.Exe
+			end = seen
+		}
+		// A child that shares the patches of another process has no activation of its
+		// own.
+		i := max(slices.IndexFunc(a.activations, func(v *guard.Activation) bool { return v.PID == end.PID }), 0)
+		failed := a.ended(a.activations[i], end)
+		err = cmp.Or(failed, err)
+	}
+	return err
+}
+
+// ended says that a process has ended in which a patch was activated, and keeps
+// what is known of it if that may be the patch's fault.
+func (a *app) ended(v *guard.Activation, end *process.End) error {
+	c := v.Ended(end)
+	if !end.Crashed() {
+		fmt.Fprintf(a.stderr, "darn: %v; that is not held against it\n", c)
+		return nil
+	}
+	path, err := a.guard.Quarantine(c)
+	advice := fmt.Sprintf("the module is refused for this build of the program until it is loaded with --force; what was seen of the end is in %s", path)
+	if err != nil {
+		advice = fmt.Sprintf("what was seen of the end could not be kept: %v", err)
+	}
+	return finding.Refuse(finding.TargetExited, c.String(), advice)
+}
