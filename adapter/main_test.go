@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/darn-dev/darn/internal/guard"
 	builder "github.com/darn-dev/darn/patcher/build"
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/process"
@@ -20,6 +22,14 @@ import (
 // and Delve collects all children of the process it is in. It is this test
 // binary, told by the environment variable to play it.
 const playAdapter = "DARN_TEST_ADAPTER"
+
+// What the adapter's guard goes by, if not by nothing, and the user that it is to
+// run as.
+const (
+	guardState  = "DARN_TEST_STATE"
+	guardPolicy = "DARN_TEST_POLICY"
+	adapterUser = "DARN_TEST_USER"
+)
 
 func TestMain(m *testing.M) {
 	builder.ToolMain()
@@ -33,6 +43,17 @@ func TestMain(m *testing.M) {
 	cfg := Config{Listen: "127.0.0.1:0", OnlySameUser: true, CheckGoVersion: true}
 	how, addr, _ := strings.Cut(mode, " ")
 	var err error
+	if state := os.Getenv(guardState); state != "" {
+		if cfg.Guard, err = guard.New(guard.Options{State: state, Policy: os.Getenv(guardPolicy), Warn: os.Stderr}); err != nil {
+			panic(err)
+		}
+	}
+	if uid, _ := strconv.Atoi(os.Getenv(adapterUser)); uid != 0 {
+		cfg.OnlySameUser = false // the test is another
+		if err := syscall.Setuid(uid); err != nil {
+			panic(err)
+		}
+	}
 	switch how {
 	case "listen", "impatient":
 		if cfg.Listen = addr; how == "impatient" {

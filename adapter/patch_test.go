@@ -22,9 +22,9 @@ import (
 
 // shop is testdata/targets/shop in a folder of its own, with a module that
 // takes 30 off its total, turns largest into smallest and answers anew who has
-// waited, and one that takes 40 off.
+// waited, one that takes 40 off, and one that panics where nobody recovers.
 type shop struct {
-	dir, exe, module, more, computed string
+	dir, exe, module, more, computed, fatal string
 }
 
 var theShop = sync.OnceValues(func() (*shop, error) {
@@ -46,13 +46,14 @@ var theShop = sync.OnceValues(func() (*shop, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.more, s.computed = filepath.Join(s.dir, "more.so"), filepath.Join(s.dir, "computed.so")
+	s.more, s.computed, s.fatal = filepath.Join(s.dir, "more.so"), filepath.Join(s.dir, "computed.so"), filepath.Join(s.dir, "fatal.so")
 	for output, edit := range map[string][]string{
 		s.module: {"return n * price", "return n*price - 30", "m = max(m, v)", "m = min(m, v)", `return "waited"`, `return "waited anew"`},
 		s.more: {"return n * price", "return n*price - 40", `return "a " + t.label()`, `return "one " + t.label()`,
 			// A closure that is kept, and captures more.
 			"func main() {", "func main() { numbers := []int{3, 9, 4}", "largest([]int{3, 9, 4})", "largest(numbers)"},
 		s.computed: {"return n * price", `return n*price - rebates["all"]`, "func main() {", "var rebates = map[string]int{\"all\": 30}\n\nfunc main() {"},
+		s.fatal:    {"return n * price", "var bills map[int]int\n\tgo func() { bills[n] = price }()\n\tselect {}"},
 	} {
 		if err := os.WriteFile(main, []byte(strings.NewReplacer(edit...).Replace(string(text))), 0o644); err != nil {
 			return nil, err

@@ -13,9 +13,9 @@ import (
 	"github.com/darn-dev/darn/patcher/process"
 )
 
-// watchTime is for how long darn activate looks on. Only the linker changes it,
-// for tests.
-var watchTime = guard.QuarantineTime.String()
+// watchTime is for how long darn activate looks on, guard.QuarantineTime. Only the
+// linker changes it, for tests.
+var watchTime = "10s"
 
 // activating notes that a patch is about to be activated, and returns what notes
 // that it was.
