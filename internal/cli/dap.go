@@ -53,7 +53,7 @@ Launch with mode exec, debug or test, and attach with a process id.`,
 	f.BoolVar(&o.log, "log", false, "log what the server does")
 	f.StringVar(&o.logOutput, "log-output", "", "comma separated `list` of what to log: debugger, dap, rpc, fncall, stack...")
 	f.StringVar(&o.logDest, "log-dest", "", "`file` or file descriptor to log to; the listening line goes there too")
-	f.BoolVar(&o.onlySameUser, "only-same-user", true, "serve only connections of the user that started the server")
+	f.BoolVar(&o.onlySameUser, "only-same-user", true, "serve only connections of the user that started the server; whose one from another machine is can't be known")
 	f.BoolVar(&o.checkGoVersion, "check-go-version", true, "refuse programs whose Go version doesn't fit")
 	f.BoolVar(&o.disableASLR, "disable-aslr", false, "launch programs without address space randomization")
 

@@ -72,9 +72,6 @@ func TestTheTableOfRefusalsIsComplete(t *testing.T) {
 	if len(missing) < 20 {
 		t.Fatalf("found the codes %v only", missing)
 	}
-	// Nothing is signed yet.
-	delete(missing, "SignatureRequired")
-	delete(missing, "SignatureInvalid")
 	names := map[string]string{}
 	for name, code := range missing {
 		names[code] = name
@@ -112,5 +109,30 @@ func TestEveryCodeHasAnAnchor(t *testing.T) {
 		if n := strings.Count(string(doc), `<a id="`+code+`"></a>`+"`"+code+"`"); n != 1 {
 			t.Errorf("docs/refusals.md has %d anchors for %s", n, code)
 		}
+	}
+}
+
+var promise = regexp.MustCompile(`(?m)^\| .+ \| ([^|]+) \|$`)
+
+// The tests that docs/security.md names exist.
+func TestEachPromiseOfSecurityHasItsTest(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join(root, "docs", "security.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, m := range promise.FindAllStringSubmatch(string(doc), -1) {
+		if m[1] == "shown by" {
+			continue
+		}
+		for shown := range strings.SplitSeq(m[1], ", ") {
+			dir, test, _ := strings.Cut(shown, " ")
+			if found++; !strings.Contains(tests(t, dir), "func "+test+"(") {
+				t.Errorf("there is no test %s in %s", test, dir)
+			}
+		}
+	}
+	if found < 40 {
+		t.Errorf("only %d tests are named", found)
 	}
 }
