@@ -192,12 +192,12 @@ func kept(t *testing.T, r result) (c guard.Case) {
 }
 
 // TestAPatchThatEndsItsProcess: the patch reads address 0 when it is called for the
-// 20th time, some 400 ms after its activation. What ended the process is known with
+// 50th time, some second after its activation. What ended the process is known with
 // its registers and stack, and the module is refused until it is forced.
 func TestAPatchThatEndsItsProcess(t *testing.T) {
 	module := gcc(t, "-shared", "-fPIC", writeC(t, "fix.c", `
 static int calls;
-int total(int n) { return ++calls < 20 ? n : *(volatile int *)0; }
+int total(int n) { return ++calls < 50 ? n : *(volatile int *)0; }
 `))
 	shop := startShop(t, "0")
 	darn(t, "load", pidFlag(shop), module).ok(t)
@@ -260,4 +260,21 @@ func TestAProcessThatIsAskedToEndIsNotHeldAgainstThePatch(t *testing.T) {
 		t.Errorf("exit status %d, stderr %q", r.code, r.stderr)
 	}
 	darn(t, "load", pidFlag(startShop(t, "0")), module).ok(t)
+}
+
+// TestAPatchThatEndsAServersProcesses: each is looked on at, those too that share
+// the patch of another, and none is waited for in turn.
+func TestAPatchThatEndsAServersProcesses(t *testing.T) {
+	exe := gcc(t, "../../testdata/targets/prefork.c")
+	module := gcc(t, "-shared", "-fPIC", writeC(t, "fix.c", "static int calls;\nint answer(int n) { return ++calls < 20 ? n : *(volatile int *)0; }\n"))
+	cmd := exec.Command(exe)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	startLine(t, cmd, "worker 1 says 42")
+	defer func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }()
+	darn(t, "load", "--children", pidFlag(cmd), module).ok(t)
+	r := darn(t, "activate", "--children", "--watch=10s", pidFlag(cmd), module)
+	r.mustRefuse(t, finding.TargetExited, fmt.Sprintf("process %d was ended by SIGSEGV ", cmd.Process.Pid))
+	if n := strings.Count(r.stderr, " was ended by SIGSEGV "); n != 3 {
+		t.Errorf("%d ends of 3 are told of: %s", n, r.stderr)
+	}
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -57,6 +56,7 @@ func (a *app) lookOn(ctx context.Context, w *process.Watch, d time.Duration, err
 	show(fmt.Sprintf("looking on for %v; Ctrl-C ends that, and the patch stays", d), 0, 0)
 	ends := w.Run(ctx, d)
 	wipe()
+	var blamed finding.Refusal
 	for _, end := range ends {
 		if seen := a.ends[end.PID]; seen != nil && !end.Known {
 			seen.Last, seen.Exe = end.Last, end.Exe
@@ -65,15 +65,19 @@ func (a *app) lookOn(ctx context.Context, w *process.Watch, d time.Duration, err
 		// A child that shares the patches of another process has no activation of its
 		// own.
 		i := max(slices.IndexFunc(a.activations, func(v *guard.Activation) bool { return v.PID == end.PID }), 0)
-		failed := a.ended(a.activations[i], end)
-		err = cmp.Or(failed, err)
+		if x := a.ended(a.activations[i], end); x != nil {
+			blamed.Findings = append(blamed.Findings, *x)
+		}
+	}
+	if len(blamed.Findings) > 0 {
+		return &blamed
 	}
 	return err
 }
 
 // ended says that a process has ended in which a patch was activated, and keeps
 // what is known of it if that may be the patch's fault.
-func (a *app) ended(v *guard.Activation, end *process.End) error {
+func (a *app) ended(v *guard.Activation, end *process.End) *finding.Finding {
 	c := v.Ended(end)
 	if !end.Crashed() {
 		fmt.Fprintf(a.stderr, "darn: %v; that is not held against it\n", c)
@@ -84,5 +88,5 @@ func (a *app) ended(v *guard.Activation, end *process.End) error {
 	if err != nil {
 		advice = fmt.Sprintf("what was seen of the end could not be kept: %v", err)
 	}
-	return finding.Refuse(finding.TargetExited, c.String(), advice)
+	return &finding.Finding{Code: finding.TargetExited, Severity: finding.Error, Message: c.String(), Advice: advice}
 }

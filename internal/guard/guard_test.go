@@ -616,3 +616,20 @@ func TestADamagedQuarantineIsNotPassedOver(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestWhereTheQuarantineIsKept(t *testing.T) {
+	t.Setenv("HOME", "/home/ann")
+	for _, test := range []struct {
+		uid       int
+		dir, want string
+	}{
+		{0, "/elsewhere", "/var/lib/darn"},
+		{7, "/elsewhere", "/elsewhere/darn"},
+		{7, "", "/home/ann/.local/state/darn"},
+		{7, "relative", "/home/ann/.local/state/darn"},
+	} {
+		if got, err := stateDirOf(test.uid, test.dir); got != test.want || err != nil {
+			t.Errorf("user %d with %q: %s %v, want %s", test.uid, test.dir, got, err, test.want)
+		}
+	}
+}

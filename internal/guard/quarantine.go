@@ -150,10 +150,14 @@ func buildKey(t patcher.TargetInfo) string {
 
 // stateDir is where Darn keeps what outlives it: root's is the machine's.
 func stateDir() (string, error) {
-	if os.Geteuid() == 0 {
+	return stateDirOf(os.Geteuid(), os.Getenv("XDG_STATE_HOME"))
+}
+
+func stateDirOf(uid int, dir string) (string, error) {
+	if uid == 0 {
 		return "/var/lib/darn", nil
 	}
-	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+	if filepath.IsAbs(dir) {
 		return filepath.Join(dir, "darn"), nil
 	}
 	home, err := os.UserHomeDir()
