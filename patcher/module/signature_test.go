@@ -193,7 +193,7 @@ func TestWhatIsVerifiedIsWhatIsUsed(t *testing.T) {
 		done <- err
 	}()
 	seen := map[string]int{}
-	for range 2000 {
+	for range 1000 {
 		m, err := Open(path)
 		if err != nil {
 			code := string(finding.CodeOf(err))
