@@ -57,11 +57,9 @@ func notPermitted(pid int) error {
 		return err
 	}
 	text := fmt.Sprintf("the kernel does not let process %d be traced", pid)
-	if theirs, err := os.Readlink(procPath(pid, "ns/user")); err == nil {
-		if ours, err := os.Readlink("/proc/self/ns/user"); err == nil && ours != theirs {
-			return finding.Refuse(finding.UnsupportedTarget, text+": it is in another user namespace, in which you have no rights",
-				"run darn in that namespace, as in the container of the process, or as root outside of all")
-		}
+	if os.Geteuid() == 0 && !initialNamespace() {
+		return finding.Refuse(finding.UnsupportedTarget, text+": you are root in your user namespace only, as in a container, and the process is not in it",
+			"run darn where the process is, as its owner, or as root outside of all user namespaces")
 	}
 	scope, _ := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope")
 	switch s := strings.TrimSpace(string(scope)); {
@@ -77,4 +75,12 @@ func notPermitted(pid int) error {
 	}
 	return finding.Refuse(finding.UnsupportedTarget, text,
 		"the program has more rights than you (set-user-ID, set-group-ID, capabilities), or has made itself undumpable; run darn as root")
+}
+
+// initialNamespace tells whether this process is in the user namespace in which
+// root is the machine's: all users are there, by their own numbers. Whether the
+// other process is in the same one can't be seen where it may not be traced.
+func initialNamespace() bool {
+	text, err := os.ReadFile("/proc/self/uid_map")
+	return err != nil || slices.Equal(strings.Fields(string(text)), []string{"0", "0", "4294967295"})
 }

@@ -3,9 +3,11 @@ package process
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -166,6 +168,44 @@ func TestUndumpableProcessIsRefused(t *testing.T) {
 	mustSay(t, fmt.Errorf("%s", got), fmt.Sprintf("the kernel does not let process %d be traced", target.Pid()), "run darn as root",
 		string(finding.UnsupportedTarget))
 	target.MustLive()
+}
+
+// TestRootOfAUserNamespaceIsNotTheMachinesRoot: the kernel says no, and Darn why.
+func TestRootOfAUserNamespaceIsNotTheMachinesRoot(t *testing.T) {
+	needRoot(t)
+	target := cThreads(t)
+	// Where nobody may read it, who is root in the namespace.
+	dir, err := os.MkdirTemp("", "darn-process-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	data, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	self := filepath.Join(dir, "self")
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(self, data, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=attach %d 0", roleEnv, target.Pid()))
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: nobody, Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: nobody, Size: 1}},
+		Credential:  &syscall.Credential{Uid: 0, Gid: 0, NoSetGroups: true},
+	}
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EINVAL) {
+		t.Skip("the kernel makes no user namespaces here:", err)
+	}
+	if err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	mustSay(t, errors.New(string(out)), fmt.Sprintf("the kernel does not let process %d be traced: you are root in your user namespace only", target.Pid()),
+		string(finding.UnsupportedTarget))
+	mustCount(t, target)
 }
 
 func TestProcessOfAnOrdinaryUserIsAttachedToByThatUser(t *testing.T) {
