@@ -17,6 +17,7 @@ import (
 func (a *app) buildCommand() *cobra.Command {
 	var o build.Options
 	var c cbuild.Options
+	var change cbuild.ChangeOptions
 	var steps bool
 	var sign string
 	cmd := &cobra.Command{
@@ -50,7 +51,15 @@ For a C or C++ program give a source file with the new functions instead: they
 replace those with their names. It is compiled by CC or CXX, or else cc or c++,
 with -shared -fPIC -g -O2 and what follows "--". Where several files of the
 program have a static function of one name, --function FILE.c:NAME says which is
-replaced, and --symbol FILE.c:NAME which is used.`,
+replaced, and --symbol FILE.c:NAME which is used.
+
+Or give an edited source file with --base, the file that it was (or a git
+revision, or a copy of the tree); or two trees, --base and --new. What the edit
+concerns is then compiled as it was and as it is, with the flags that
+--compile-commands has, or compile_commands.json near the file, or the program's
+debugging information, and what follows "--"; "as it was" is compared with the
+code that runs; and the functions that differ go into the module, with what they
+need. They use the program's variables.`,
 		Args: args(func(cmd *cobra.Command, given []string) error {
 			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
 				given, c.Flags = given[:dash], given[dash:]
@@ -78,6 +87,30 @@ replaced, and --symbol FILE.c:NAME which is used.`,
 				}
 				c.Sign = o.Sign
 			}
+			show, wipe := progress(a.stderr)
+			if steps {
+				show = progressLines(a.stderr)
+			}
+			if change.New != "" || change.CompileCommands != "" || cbuild.IsSource(o.Package) && o.Base != "" {
+				change.Source, change.Base, change.Target, change.Pid, change.Output = o.Package, o.Base, o.Target, o.Pid, o.Output
+				change.Flags, change.Sign, change.Progress = c.Flags, c.Sign, show
+				switch {
+				case o.Base == "":
+					return usagef("what was the program built from? Give the old source with --base")
+				case o.Package != "" && !cbuild.IsSource(o.Package):
+					return usagef("%s is not a source file of C or C++", o.Package)
+				case o.Package == "" && change.New == "" && change.CompileCommands == "":
+					return usagef("what was edited? Give a file, or the tree with --new")
+				case len(c.Functions) > 0 || len(c.Symbols) > 0:
+					return usagef("--function and --symbol are for a file with the new functions alone, without --base")
+				}
+				result, err := cbuild.BuildChange(cmd.Context(), change)
+				wipe()
+				if err != nil {
+					return err
+				}
+				return a.printCBuild(result)
+			}
 			if cbuild.IsSource(o.Package) {
 				c.Source, c.Target, c.Pid, c.Output = o.Package, o.Target, o.Pid, o.Output
 				result, err := cbuild.Build(cmd.Context(), c)
@@ -95,10 +128,6 @@ replaced, and --symbol FILE.c:NAME which is used.`,
 				if o.After, lost, err = loadedModules(o.Pid); err != nil {
 					return err
 				}
-			}
-			show, wipe := progress(a.stderr)
-			if steps {
-				show = progressLines(a.stderr)
 			}
 			o.Progress, o.Symbols = show, a.symbols
 			result, err := build.Build(cmd.Context(), o)
@@ -119,6 +148,8 @@ replaced, and --symbol FILE.c:NAME which is used.`,
 	f.StringVar(&o.Overlay, "overlay", "", "JSON `file` that replaces source files, as for go build")
 	f.StringArrayVar(&c.Functions, "function", nil, "`FILE.c:NAME` of a static function that is replaced; repeatable")
 	f.StringArrayVar(&c.Symbols, "symbol", nil, "`FILE.c:NAME` of a static function or variable that the source declares; repeatable")
+	f.StringVar(&change.New, "new", "", "`folder` with the edited source of a C or C++ program")
+	f.StringVar(&change.CompileCommands, "compile-commands", "", "`file` that says how the sources of a C or C++ program are compiled (compile_commands.json)")
 	f.BoolVar(&o.Partial, "partial", false, "where the edit is refused in part, build what does not depend on that")
 	f.StringVar(&sign, "sign", "", "sign the module with the private key in a `file`, as darn sign does")
 	f.BoolVar(&steps, "progress", false, "print on standard error how far it is, each step as a line of JSON")
@@ -161,6 +192,14 @@ func (a *app) printCBuild(r *cbuild.Result) error {
 		return a.printJSON(r)
 	}
 	a.printFindings(r.Findings)
+	if r.Base != "" {
+		for _, note := range r.Notes {
+			fmt.Fprintln(a.stderr, note)
+		}
+		fmt.Fprintf(a.stdout, "%s: against %s\nreplaces %s:\n", r.Path, r.Base, count(len(r.Functions), "function", "functions"))
+		a.printVerdicts(r.Verdicts)
+		return nil
+	}
 	fmt.Fprintf(a.stdout, "%s: replaces %s:\n", r.Path, count(len(r.Functions), "function", "functions"))
 	for _, f := range r.Functions {
 		fmt.Fprintf(a.stdout, "  %s  %s\n", demangle.Filter(f.Symbol), f.Source)

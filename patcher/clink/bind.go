@@ -120,7 +120,7 @@ var untouchable = map[string]string{
 func (b *binder) functions() error {
 	for _, x := range b.found {
 		old := x.old
-		name := qualified(old)
+		name := Qualified(old)
 		why, bad := untouchable[old.Name]
 		if !bad && (strings.HasPrefix(old.Object.Name(), "ld-") || old.Object.Path == "[vdso]") {
 			why, bad = "it belongs to "+old.Object.Name()+", which runs while nothing is set up", true
@@ -202,8 +202,50 @@ func (b *binder) relocate() error {
 		if err != nil {
 			return err
 		}
-		if !b.put(r.Addr, value) {
+		if !b.put(r.Addr, value, 8) {
 			return finding.Refuse(finding.ModuleMalformed, fmt.Sprintf("malformed module: a relocation at %#x alters bytes that it does not have", r.Addr), "build it again")
+		}
+	}
+	return b.fixups()
+}
+
+// fixups applies the relocations that code has that was compiled for the program.
+func (b *binder) fixups() error {
+	for i := range b.m.Shared.Fixups {
+		r := b.m.Shared.Fixups[i]
+		value, name := b.base, "the module"
+		if r.Symbol >= 0 {
+			name = b.m.Symbols[r.Symbol].Name
+			like := r
+			if r.Type == elf.R_X86_64_TPOFF32 {
+				like.Type = elf.R_X86_64_TPOFF64
+			}
+			var err error
+			if value, err = b.value(&like); err != nil {
+				return err
+			}
+		} else {
+			value += uint64(r.Addend)
+		}
+		size := uint64(4)
+		fits := false
+		switch r.Type {
+		case elf.R_X86_64_PC32:
+			value -= b.base + r.Addr
+			fits = int64(value) == int64(int32(value))
+		case elf.R_X86_64_32S, elf.R_X86_64_TPOFF32:
+			fits = int64(value) == int64(int32(value))
+		case elf.R_X86_64_32:
+			fits = value == uint64(uint32(value))
+		case elf.R_X86_64_64:
+			size, fits = 8, true
+		}
+		if !fits {
+			return refuse(finding.OutOfRange, name, fmt.Sprintf("the module's code at %#x can't reach it from where there is room for the module", r.Addr),
+				"make a patch of its own for this function, and load that while no other is loaded; or compile the program with -fPIE")
+		}
+		if !b.put(r.Addr, value, size) {
+			return finding.Refuse(finding.ModuleMalformed, fmt.Sprintf("malformed module: a fixup at %#x alters bytes that it does not have", r.Addr), "build it again")
 		}
 	}
 	return nil
@@ -267,18 +309,20 @@ func (b *binder) threadLocal(r *module.Reloc, s *loaded.Symbol) (uint64, error) 
 	return uint64(tls.Offset) + offset, nil
 }
 
-// put writes a word at the module's address addr.
-func (b *binder) put(addr, value uint64) bool {
+// put writes a value of size bytes at the module's address addr.
+func (b *binder) put(addr, value, size uint64) bool {
 	for i := range b.image.Segments {
 		s := &b.image.Segments[i]
 		start := s.Addr - b.base
-		if !(link.Range{Start: start, End: start + s.Size}).Holds(addr, 8) {
+		if !(link.Range{Start: start, End: start + s.Size}).Holds(addr, size) {
 			continue
 		}
-		if need := addr - start + 8; need > uint64(len(s.Data)) {
+		if need := addr - start + size; need > uint64(len(s.Data)) {
 			s.Data = append(s.Data, make([]byte, need-uint64(len(s.Data)))...)
 		}
-		binary.LittleEndian.PutUint64(s.Data[addr-start:], value)
+		var word [8]byte
+		binary.LittleEndian.PutUint64(word[:], value)
+		copy(s.Data[addr-start:], word[:size])
 		return true
 	}
 	return false

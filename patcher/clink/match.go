@@ -165,6 +165,12 @@ func (b *binder) named(f module.Function) error {
 	switch {
 	case len(found) == 0:
 		return refuse(finding.SymbolUnresolved, f.Symbol, "the program has no such function", "build the module for the program that runs")
+	case len(found) > 1 && f.Offset != 0 && f.SHA256 != "":
+		i := slices.IndexFunc(found, func(s *loaded.Symbol) bool { return s.Addr-s.Object.Bias == f.Offset })
+		if i < 0 {
+			return b.ambiguous(name, found)
+		}
+		found = found[i:]
 	case len(found) > 1:
 		return b.ambiguous(name, found)
 	}
@@ -203,9 +209,9 @@ func Split(symbol string) (file, name string) {
 	return symbol[:i], symbol[i+1:]
 }
 
-// qualified names a function as Split takes it, with its file if the name alone
+// Qualified names a function as Split takes it, with its file if the name alone
 // is not enough.
-func qualified(s *loaded.Symbol) string {
+func Qualified(s *loaded.Symbol) string {
 	if s.File != "" && len(s.Object.Named(s.Name)) > 1 {
 		return s.File + ":" + s.Name
 	}
@@ -391,7 +397,7 @@ func Match(m *module.Module, set *loaded.Set, named []string) (found []Matched, 
 			continue
 		}
 		seen[x.new.Name] = true
-		name := qualified(x.old)
+		name := Qualified(x.old)
 		if i < chosen {
 			name = x.record.Symbol
 		}

@@ -66,6 +66,19 @@ func (b *binder) bindSymbol(x *module.Symbol) (target, error) {
 // lookup finds what the program has for an undefined symbol. nil is for one that
 // need not be there.
 func (b *binder) lookup(x *module.Symbol) (*loaded.Symbol, error) {
+	for _, c := range b.m.Manifest.Bindings {
+		if c.Symbol != x.Name {
+			continue
+		}
+		if c.Offset != 0 {
+			return b.placed(c)
+		}
+		if file, name := Split(c.Target); file == "" {
+			if s, _, err := b.exported(name, ""); s != nil || err != nil {
+				return s, err
+			}
+		}
+	}
 	s, other, err := b.exported(x.Name, x.Version)
 	if s != nil || err != nil {
 		return s, err
@@ -121,6 +134,23 @@ func (b *binder) exported(name, version string) (s, other *loaded.Symbol, err er
 		}
 	}
 	return nil, other, nil
+}
+
+// placed finds what a binding says is at a place in the program. It need not have
+// a symbol, as the module is for this very build.
+func (b *binder) placed(c module.Binding) (*loaded.Symbol, error) {
+	program := b.set.Objects[0]
+	file, name := Split(c.Target)
+	for _, s := range program.Named(name) {
+		if s.Type == elf.STT_TLS && s.Addr == c.Offset || s.Type != elf.STT_TLS && s.Addr-program.Bias == c.Offset {
+			return s, nil
+		}
+	}
+	if id := b.m.Manifest.Target.GNUBuildID; id != "" && id == program.BuildID && program.Stripped() {
+		return &loaded.Symbol{Name: name, Addr: program.Bias + c.Offset, Type: elf.STT_OBJECT, Local: true, File: file, Object: program}, nil
+	}
+	return nil, refuse(finding.TextMismatch, c.Target, fmt.Sprintf("the program has it not at %#x, where the build has it that the module is for", c.Offset),
+		"build the module for the program that runs")
 }
 
 // private finds what is static or hidden, in the program or else in a library.

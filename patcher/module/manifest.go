@@ -31,12 +31,30 @@ type Manifest struct {
 	// Bindings say, for C, which of several static functions or variables of
 	// one name an undefined symbol of the module is.
 	Bindings []Binding `json:"bindings,omitempty"`
+	// Fixups are further relocations, for C.
+	Fixups []Fixup `json:"fixups,omitempty"`
 }
 
 // Binding ties an undefined symbol to a static one of the program's.
 type Binding struct {
 	Symbol string `json:"symbol"`
-	Target string `json:"target"` // file.c:name
+	Target string `json:"target"` // file.c:name, or name
+	// Offset, if not 0, is its address in the program's file: it is known by that,
+	// as the module fits one build only.
+	Offset uint64 `json:"offset,omitempty"`
+}
+
+// Fixup is a relocation that a linker of shared objects does not make: code that
+// was compiled for the program reaches the program's variables and functions
+// directly, which it can, as it is placed near.
+type Fixup struct {
+	Addr uint64 `json:"addr"` // in the module
+	// Type is R_X86_64_PC32, 32, 32S, 64 or TPOFF32, with the psABI's meaning.
+	Type uint32 `json:"type"`
+	// Symbol is found as an undefined symbol of the module is; "" is the module
+	// itself.
+	Symbol string `json:"symbol,omitempty"`
+	Addend int64  `json:"addend"`
 }
 
 // Required is a module that another one builds on.

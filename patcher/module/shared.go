@@ -21,6 +21,9 @@ type Shared struct {
 	Constructors []uint64
 	// Frames is the address of .eh_frame, 0 if there is none.
 	Frames uint64
+	// Fixups are the manifest's, as relocations; Symbol is -1 for the module
+	// itself.
+	Fixups []Reloc
 	// File is the file as it is, for its debugging information.
 	File []byte
 }
@@ -48,7 +51,7 @@ func readShared(data []byte, m *Module) (err error) {
 	if m.Manifest.Format == 0 {
 		m.Manifest = Manifest{Format: FormatVersion, Language: "c"}
 	}
-	for _, step := range []func() error{s.headers, s.segments, s.symbols, s.relocations, s.constructors, m.verifyShared} {
+	for _, step := range []func() error{s.headers, s.segments, s.symbols, s.relocations, s.constructors, s.fixups, m.verifyShared} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -192,8 +195,8 @@ func (s *shared) relocations() error {
 		}
 		return nil
 	}
-	if relr, err := s.f.DynValue(dtRelr); err == nil && len(relr) > 0 {
-		return unfit("link it without -z pack-relative-relocs", "the module's relocations are packed (DT_RELR)")
+	if err := s.packed(); err != nil {
+		return err
 	}
 	if err := read(elf.DT_RELA, elf.DT_RELASZ); err != nil {
 		return err
@@ -201,8 +204,82 @@ func (s *shared) relocations() error {
 	return read(elf.DT_JMPREL, elf.DT_PLTRELSZ)
 }
 
-// dtRelr is the tag of a table of packed relative relocations.
-const dtRelr = elf.DynTag(36)
+// The tags of a table of packed relative relocations.
+const (
+	dtRelrSize = elf.DynTag(35)
+	dtRelr     = elf.DynTag(36)
+)
+
+// packed reads relative relocations in the packed form (DT_RELR): addresses, each
+// followed by maps of which of the next 63 words are relocated too. The addends
+// are in the words.
+func (s *shared) packed() error {
+	addr, err := s.f.DynValue(dtRelr)
+	if err != nil || len(addr) == 0 {
+		return nil
+	}
+	n, err := s.f.DynValue(dtRelrSize)
+	if err != nil || len(n) == 0 {
+		return malformed("the packed relocations at %#x have no size", addr[0])
+	}
+	table := s.m.bytes(addr[0], n[0])
+	if table == nil || n[0]%8 != 0 {
+		return malformed("the packed relocations at %#x (%d bytes) are not in the module", addr[0], n[0])
+	}
+	add := func(at uint64) error {
+		word := s.m.bytes(at, 8)
+		if word == nil {
+			return malformed("a packed relocation at %#x alters bytes outside every segment", at)
+		}
+		s.m.Relocs = append(s.m.Relocs, Reloc{Addr: at, Type: elf.R_X86_64_RELATIVE, Symbol: -1, Addend: int64(binary.LittleEndian.Uint64(word))})
+		return nil
+	}
+	next := uint64(0)
+	for ; len(table) > 0; table = table[8:] {
+		entry := binary.LittleEndian.Uint64(table)
+		if entry&1 == 0 {
+			if err := add(entry); err != nil {
+				return err
+			}
+			next = entry + 8
+			continue
+		}
+		for i := range uint64(63) {
+			if entry>>(i+1)&1 == 0 {
+				continue
+			}
+			if err := add(next + 8*i); err != nil {
+				return err
+			}
+		}
+		next += 63 * 8
+	}
+	return nil
+}
+
+// fixups takes the manifest's fixups over, with symbols for what they refer to.
+func (s *shared) fixups() error {
+	number := map[string]int{}
+	for i, x := range s.m.Symbols {
+		if x.Undefined {
+			number[x.Name] = i
+		}
+	}
+	for _, f := range s.m.Manifest.Fixups {
+		r := Reloc{Addr: f.Addr, Type: elf.R_X86_64(f.Type), Symbol: -1, Addend: f.Addend}
+		if f.Symbol != "" {
+			n, known := number[f.Symbol]
+			if !known {
+				n = len(s.m.Symbols)
+				number[f.Symbol] = n
+				s.m.Symbols = append(s.m.Symbols, Symbol{Name: f.Symbol, Undefined: true})
+			}
+			r.Symbol = n
+		}
+		s.m.Shared.Fixups = append(s.m.Shared.Fixups, r)
+	}
+	return nil
+}
 
 // constructors finds what is to be called when the module is there. What the
 // compiler's own files bring (frame_dummy, _init) does nothing in a module.
@@ -290,6 +367,17 @@ func (m *Module) Replaces() []*Symbol {
 	return found
 }
 
+// fixupWidth returns how many bytes a fixup alters, 0 of a type that is none.
+func fixupWidth(t elf.R_X86_64) uint64 {
+	switch t {
+	case elf.R_X86_64_64:
+		return 8
+	case elf.R_X86_64_PC32, elf.R_X86_64_32, elf.R_X86_64_32S, elf.R_X86_64_TPOFF32:
+		return 4
+	}
+	return 0
+}
+
 // verifyShared checks what whoever uses the module relies on.
 func (m *Module) verifyShared() error {
 	if err := m.verifySegments(); err != nil {
@@ -323,6 +411,17 @@ func (m *Module) verifyShared() error {
 		}
 		if r.Symbol < -1 || r.Symbol >= len(m.Symbols) || r.Type == elf.R_X86_64_RELATIVE && uint64(r.Addend) > end {
 			return malformed("a relocation at %#x refers to what does not exist", r.Addr)
+		}
+	}
+	for _, r := range m.Shared.Fixups {
+		n := fixupWidth(r.Type)
+		switch {
+		case n == 0, r.Symbol < 0 && r.Type == elf.R_X86_64_TPOFF32:
+			return malformed("a fixup at %#x has type %v, which has no place in a module", r.Addr, r.Type)
+		case !m.holds(r.Addr, n, 0):
+			return malformed("a fixup at %#x alters bytes outside every segment", r.Addr)
+		case r.Symbol < 0 && (r.Addend < 0 || uint64(r.Addend) > end):
+			return malformed("a fixup at %#x leads to %#x, outside the module", r.Addr, r.Addend)
 		}
 	}
 	for _, c := range m.Shared.Constructors {

@@ -45,6 +45,12 @@ type Result struct {
 	Path      string            `json:"path"`
 	Functions []module.Function `json:"functions"`
 	Findings  []finding.Finding `json:"findings"`
+	// What follows is of a BuildChange only: what the edit was compared with, and
+	// where the compiler's flags come from, in words; and what becomes of each
+	// function that the edit touched.
+	Base     string           `json:"base,omitempty"`
+	Notes    []string         `json:"notes,omitempty"`
+	Verdicts []module.Verdict `json:"verdicts,omitempty"`
 }
 
 // IsSource tells whether a path names a file of C or C++.

@@ -5,6 +5,10 @@ struct item {
 	int price;
 };
 
+#define FEE 0
+// Is put into its callers.
+static inline int with_fee(int n) { return n + FEE; }
+
 #pragma GCC visibility push(hidden)
 extern int hidden_factor;
 int hidden_times(int n);
