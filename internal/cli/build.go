@@ -197,6 +197,9 @@ func (a *app) printCBuild(r *cbuild.Result) error {
 			fmt.Fprintln(a.stderr, note)
 		}
 		fmt.Fprintf(a.stdout, "%s: against %s\nreplaces %s:\n", r.Path, r.Base, count(len(r.Functions), "function", "functions"))
+		for i := range r.Verdicts {
+			r.Verdicts[i].Function = demangle.Filter(r.Verdicts[i].Function)
+		}
 		a.printVerdicts(r.Verdicts)
 		return nil
 	}

@@ -72,6 +72,10 @@ func (b *binder) gates() error {
 	if err != nil {
 		return err
 	}
+	if unwinder != nil && !b.m.Shared.Ended {
+		return refuse(finding.UnsupportedBuild, "", "the program's unwinder has to be told of the module's unwind tables, and they have no end: the module was linked without the compiler's own files",
+			"link it by gcc -shared or g++ -shared, without -nostdlib or -nostartfiles")
+	}
 	if unwinder != nil {
 		calls = append(calls, call{unwinder.Addr, b.base + b.m.Shared.Frames})
 		if b.bridgeFrames != 0 {

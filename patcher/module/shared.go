@@ -21,6 +21,9 @@ type Shared struct {
 	Constructors []uint64
 	// Frames is the address of .eh_frame, 0 if there is none.
 	Frames uint64
+	// Ended tells that a zero ends .eh_frame, as who walks it without knowing its
+	// size relies on.
+	Ended bool
 	// Fixups are the manifest's, as relocations; Symbol is -1 for the module
 	// itself.
 	Fixups []Reloc
@@ -57,9 +60,32 @@ func readShared(data []byte, m *Module) (err error) {
 		}
 	}
 	if e := f.Section(".eh_frame"); e != nil {
-		m.Shared.Frames = e.Addr
+		m.Shared.Frames, m.Shared.Ended = e.Addr, m.ended(e.Addr)
 	}
 	return nil
+}
+
+// ended tells whether the unwind tables at an address come to an end.
+func (m *Module) ended(addr uint64) bool {
+	i := m.segment(addr)
+	if i < 0 {
+		return false
+	}
+	s := &m.Segments[i]
+	for at := addr - s.Addr; at+4 <= s.Size; {
+		if at+4 > uint64(len(s.Data)) {
+			return at >= uint64(len(s.Data)) // zeros
+		}
+		n := binary.LittleEndian.Uint32(s.Data[at:])
+		if n == 0 {
+			return true
+		}
+		if n == 0xffffffff { // of 64 bits: no compiler makes such tables
+			return false
+		}
+		at += 4 + uint64(n)
+	}
+	return false
 }
 
 // shared is the state of one readShared.

@@ -239,7 +239,7 @@ func (c *change) pair(commands []command, base, now string) error {
 		if x, ok = recorded(c.program.Object, base); ok {
 			c.note(fmt.Sprintf("the compiler's flags are those that the program's debugging information has for %s: %s %s", filepath.Base(base), x.compiler, strings.Join(x.flags, " ")))
 		} else {
-			x = command{dir: filepath.Dir(now), compiler: compiler(now), flags: []string{"-O2", "-g"}, file: base, spelled: base}
+			x = command{dir: filepath.Dir(now), compiler: cmp.Or(x.compiler, compiler(now)), flags: []string{"-O2", "-g"}, file: base, spelled: base}
 			c.note("the flags that the program was compiled with are not known: " + x.compiler + " -O2 -g are taken; give others behind \"--\", or a compilation database with --compile-commands")
 		}
 		x.flags = append(x.flags, "-I", filepath.Dir(base))
@@ -392,7 +392,7 @@ func (o *object) initChanged() (f finding.Finding, changed bool) {
 		if base, paired := o.Pairs[now]; was[name] && paired && o.Same(now, base) && o.sameStart() {
 			continue
 		}
-		return finding.Finding{Code: finding.InitChanged, Function: name, Source: o.after.Functions[name].Source,
+		return finding.Finding{Code: finding.InitChanged, Function: name, Source: o.after.Source(name),
 			Message: "what runs before main changed (constructors, the initial values of C++ objects), and it has run",
 			Advice:  "set new variables on first use, as in a static variable of a function"}, true
 	}
@@ -456,7 +456,7 @@ func (c *change) match(context.Context) error {
 		for _, now := range o.Changed() {
 			name := o.New.Name(now)
 			f := o.functions[o.Pairs[now]]
-			source := o.after.Functions[name].Source
+			source := o.after.Source(name)
 			switch {
 			case f.symbol == nil && c.program.Stripped():
 				refused = append(refused, finding.Finding{Code: finding.SymbolUnresolved, Severity: finding.Error, Function: name, Source: source,
@@ -482,7 +482,7 @@ func (c *change) match(context.Context) error {
 				if err != nil {
 					return err
 				}
-				o.replaced[now] = c.record(f.symbol, name, code, source, o.before.Functions[name].Source, o.Why(now))
+				o.replaced[now] = c.record(f.symbol, name, code, source, o.before.Source(name), o.Why(now))
 			}
 		}
 		if len(mismatched) > 0 {
@@ -581,7 +581,7 @@ func (c *change) reach(context.Context) error {
 func (c *change) inProgram(o *object, now int) *loaded.Symbol {
 	base, paired := o.Pairs[now]
 	switch {
-	case !paired:
+	case !paired, strings.HasPrefix(o.New.Name(now), "DW.ref."): // those are for the unwind tables, which are the module's
 		return nil
 	case o.New.IsFunction(now):
 		if f := o.functions[base]; f != nil && f.symbol != nil && (!cobject.IsClone(o.New.Name(now)) || f.matches && o.Same(now, base)) {
@@ -602,7 +602,7 @@ func (c *change) checkIncluded() error {
 			s := &o.New.Sections[section]
 			name := o.New.Name(section)
 			if s.Flags&elf.SHF_TLS != 0 {
-				return refusal(finding.UnsupportedBuild, name, o.after.Variables[name].Source, "the thread-local variable is new: threads that run already have no room for it",
+				return refusal(finding.UnsupportedBuild, name, o.after.Source(name), "the thread-local variable is new: threads that run already have no room for it",
 					"use a variable that all threads share, or one that the program has")
 			}
 			for _, to := range o.New.Leads(section) {
@@ -613,15 +613,15 @@ func (c *change) checkIncluded() error {
 				name := o.New.Name(to)
 				if f := o.functions[base]; o.New.IsFunction(to) && f != nil && f.symbol != nil {
 					if len(f.several) > 1 && o.New.Symbols[o.New.Main(to)].Bind == elf.STB_LOCAL {
-						return ambiguous(name, o.after.Functions[name].Source, f.several)
+						return ambiguous(name, o.after.Source(name), f.several)
 					}
 				}
 				if f := o.variables[base]; o.New.IsVariable(to) && f != nil && (len(f.several) > 1 || o.Doubtful(to)) {
-					return ambiguous(name, o.after.Variables[name].Source, f.several)
+					return ambiguous(name, o.after.Source(name), f.several)
 				}
 			}
 			if o.Doubtful(section) {
-				return refusal(finding.SymbolAmbiguous, name, o.after.Variables[name].Source, "several functions of the file have a static variable of this name, and which of them is which can't be told",
+				return refusal(finding.SymbolAmbiguous, name, o.after.Source(name), "several functions of the file have a static variable of this name, and which of them is which can't be told",
 					"give the new one another name")
 			}
 		}

@@ -257,7 +257,9 @@ func recorded(program *loaded.Object, file string) (c command, ok bool) {
 	}
 	words := strings.Fields(producer)
 	if strings.Contains(producer, "clang version") {
-		c.compiler = strings.NewReplacer("cc", "clang", "c++", "clang++").Replace(c.compiler)
+		if c.compiler == "cc" || c.compiler == "c++" {
+			c.compiler = map[string]string{"cc": "clang", "c++": "clang++"}[c.compiler]
+		}
 		if i := slices.Index(words, "clang"); i >= 0 { // -grecord-command-line
 			words = words[i:]
 		}

@@ -54,7 +54,7 @@ func (c *change) link(ctx context.Context) (*Result, error) {
 		for section := range o.include {
 			name := o.New.Name(section)
 			if _, paired := o.Pairs[section]; !paired && o.New.IsFunction(section) && !cobject.IsClone(name) {
-				manifest.Added = append(manifest.Added, module.Declared{Symbol: name, Source: o.after.Functions[name].Source})
+				manifest.Added = append(manifest.Added, module.Declared{Symbol: name, Source: o.after.Source(name)})
 			}
 		}
 		found, table, err := o.New.Write(path, &cobject.Cut{
@@ -94,8 +94,12 @@ func (c *change) link(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	end := filepath.Join(c.dir, "end.s") // of the unwind tables, as the compiler's own files have it
+	if err := os.WriteFile(end, []byte("\t.section .eh_frame, \"a\", @progbits\n\t.long 0\n\t.section .note.GNU-stack, \"\", @progbits\n"), 0o600); err != nil {
+		return nil, err
+	}
 	out := filepath.Join(c.dir, "done.so")
-	args := slices.Concat([]string{"-shared", "-nostdlib", "-Wl,--gc-sections", "-Wl,--build-id"}, roots, []string{"-o", out}, files, []string{note, "-lgcc"})
+	args := slices.Concat([]string{"-shared", "-nostdlib", "-Wl,--gc-sections", "-Wl,--build-id"}, roots, []string{"-o", out}, files, []string{note, "-lgcc", end})
 	if err := run(ctx, c.dir, driver, args...); err != nil {
 		return nil, err
 	}
@@ -183,6 +187,9 @@ func fill(path string, m *module.Manifest, fixups []cobject.Fixup) error {
 	}
 	at := map[string]uint64{}
 	for _, s := range symbols {
+		if s.Name == cobject.Gone {
+			return fmt.Errorf("the linker has kept what was cut out, at %#x", s.Value)
+		}
 		at[s.Name] = s.Value
 	}
 	for i, x := range fixups {

@@ -6,6 +6,8 @@ import (
 	"debug/elf"
 	"slices"
 	"strings"
+
+	"github.com/ianlancetaylor/demangle"
 )
 
 // Comparison is what an edit made of one source file.
@@ -216,14 +218,17 @@ func (c *Comparison) Why(now int) string {
 		if c.samePlace(p, c.Base.place(b.Relocs[i])) {
 			continue
 		}
-		switch name := c.New.describe(p); {
+		name := c.New.describe(p)
+		base, _, _ := strings.Cut(name, ".")
+		switch {
 		case p.section != 0 && c.New.anonymous(p.section):
 			return "a constant that it uses changed"
+		case base == c.New.Name(now):
+			return "its code changed"
 		case p.section != 0 && c.New.IsFunction(p.section) && IsClone(name):
-			base, _, _ := strings.Cut(name, ".")
-			return "it calls " + base + ", of which the compiler made a version for it"
+			return "it has code of " + demangle.Filter(base) + ", which changed"
 		default:
-			return "it uses " + name
+			return "it uses " + demangle.Filter(name)
 		}
 	}
 	return "its code changed"

@@ -32,6 +32,9 @@ type Cut struct {
 // reached over the global offset table.
 const TablePrefix = "table:"
 
+// Gone is the name of all symbols of what was cut out: none is left by the linker.
+const Gone = "darn.gone"
+
 // Fixup is a relocation that no linker of shared objects makes, as the program is
 // near the module and it can be: it is applied when the module is bound.
 type Fixup struct {
@@ -125,13 +128,16 @@ func (c *cutter) symbols() {
 		y := output{name: x.Name, section: x.Section, value: x.Value, size: x.Size}
 		bind := x.Bind
 		switch {
-		case x.Type == elf.STT_SECTION, x.Type == elf.STT_FILE, bind == elf.STB_LOCAL && c.cut.Names[x.Section] == "":
+		case x.Type == elf.STT_SECTION, x.Type == elf.STT_FILE, bind == elf.STB_LOCAL && c.cut.Include[x.Section] && c.cut.Names[x.Section] == "":
 		case x.Section == 0:
 			if bind != elf.STB_WEAK {
 				bind = elf.STB_GLOBAL
 			}
 		case !c.cut.Include[x.Section]:
 			bind = elf.STB_LOCAL
+			if c.o.Sections[x.Section].Flags&elf.SHF_ALLOC != 0 {
+				y.name = Gone
+			}
 		case c.cut.Names[x.Section] != "":
 			bind = elf.STB_LOCAL
 			if n == c.o.Main(x.Section) {
@@ -326,7 +332,8 @@ func (c *cutter) file(relocs map[int][]Reloc, edited map[int][]byte) []byte {
 		s := &c.o.Sections[i]
 		header := data[s.header:]
 		le.PutUint64(header[8:], le.Uint64(header[8:])&^uint64(elf.SHF_GROUP))
-		if s.Type == elf.SHT_GROUP || s.Name == ".llvm_addrsig" {
+		if s.Type == elf.SHT_INIT_ARRAY || s.Type == elf.SHT_FINI_ARRAY || strings.HasPrefix(s.Name, ".ctors") || strings.HasPrefix(s.Name, ".dtors") ||
+			s.Type == elf.SHT_GROUP || s.Name == ".llvm_addrsig" {
 			le.PutUint32(header[4:], uint32(elf.SHT_NULL))
 		}
 		if s.table == 0 {

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ianlancetaylor/demangle"
+
 	"github.com/darn-dev/darn/patcher/finding"
 )
 
@@ -18,6 +20,23 @@ type Declared struct {
 	// them; Functions and Variables are by the names of their symbols.
 	Types                map[string]Type
 	Functions, Variables map[string]Thing
+}
+
+// Source returns file:line of a function or variable by the name of its symbol, ""
+// if it is not known.
+func (d *Declared) Source(name string) string {
+	if x, ok := d.Functions[name]; ok {
+		return x.Source
+	}
+	if x, ok := d.Variables[name]; ok {
+		return x.Source
+	}
+	// Static functions in a namespace have no name of a symbol here.
+	plain := demangle.Filter(name, demangle.NoParams, demangle.NoTemplateParams)
+	if plain == name {
+		return ""
+	}
+	return d.Functions[plain[strings.LastIndexByte(plain, ':')+1:]].Source
 }
 
 // Type is the layout of a type.
