@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/darn-dev/darn/patcher"
+	"github.com/darn-dev/darn/patcher/clink"
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/internal/targettest"
 )
@@ -477,4 +478,65 @@ int visit(void) { return begun; }
 	}
 	detach()
 	target.MustLive()
+}
+
+// Where constructors do not end, as in a child that was forked while another
+// thread ran them, calls wait for a while only, and but once.
+func TestAWaitForConstructorsEnds(t *testing.T) {
+	exe := cshop(t, "-O2")
+	m := cModule(t, `
+void usleep(unsigned);
+static int begun;
+__attribute__((constructor)) static void begin(void) { begun = 1; for (;;) usleep(1000); }
+int visit(void) { return begun; }
+`)
+	was := clink.ConstructorPauses
+	clink.ConstructorPauses = 1 << 22
+	defer func() { clink.ConstructorPauses = was }()
+	target := targettest.Start(t, targettest.Command{Path: exe, Args: []string{"2"}})
+	prints(t, target, " total=20 ")
+	e, detach := attach(t, target)
+	p := load(t, e, m)
+	activate(t, e, p)
+	answers := func() (n int) {
+		_, rest, _ := strings.Cut(lastLine(target), "answers=")
+		_, _ = fmt.Sscan(rest, &n)
+		return n
+	}
+	// Each of two threads comes to the constructor with its next call.
+	before := answers()
+	targettest.Eventually(t, "many calls", func() bool { return answers() > before+1000000 })
+	deactivate(t, e, p)
+	detach()
+	target.MustLive()
+}
+
+// What other tool chains make of the same source is loaded too.
+func TestModulesOfOtherFlags(t *testing.T) {
+	exe := cshop(t, "-O2")
+	for _, test := range []struct{ name, flags, section, relocation string }{
+		{"packed relocations", "-Wl,-z,pack-relative-relocs", ".relr.dyn", ""},
+		{"descriptors of thread-local variables", "-mtls-dialect=gnu2", "", "R_X86_64_TLSDESC"},
+		{"thread-local variables by calls", "-ftls-model=global-dynamic", "", "R_X86_64_DTPMOD64"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := cModule(t, "static int one = 1; static int *packed[3] = {&one, 0, &one};\n"+everyBinding+
+				"const char *greet(void) { return packed[0] == packed[2] && *packed[2] == 1 ? \"packed\" : \"wrong\"; }\n", strings.Fields(test.flags)...)
+			out, err := exec.Command("readelf", "-SrW", m).CombinedOutput()
+			if err != nil || !strings.Contains(string(out), test.section) || !strings.Contains(string(out), test.relocation) {
+				t.Skipf("the tool chain makes something else of %s: %v", test.flags, err)
+			}
+			target := targettest.Start(t, targettest.Command{Path: exe})
+			prints(t, target, " total=20 ")
+			e, detach := attach(t, target)
+			p := load(t, e, m)
+			activate(t, e, p)
+			prints(t, target, " total=1069 greet=packed/packed ")
+			prints(t, target, " wrong=0")
+			deactivate(t, e, p)
+			prints(t, target, " total=20 ")
+			detach()
+			target.MustLive()
+		})
+	}
 }

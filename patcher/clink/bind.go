@@ -22,7 +22,7 @@ import (
 // needs what can't be done, out-of-range, text-mismatch.
 func Bind(m *module.Module, set *loaded.Set, p *process.Process, base uint64) (*link.Image, error) {
 	b := &binder{m: m, set: set, p: p, base: base, bound: make(map[int]target)}
-	for _, step := range []func() error{b.libraries, b.matches, b.place, b.functions, b.relocate, b.declared, b.bridges, b.gates} {
+	for _, step := range []func() error{b.libraries, b.matches, b.place, b.functions, b.relocate, b.declared, b.bridges, b.gates, b.descriptors} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -77,7 +77,7 @@ func (b *binder) libraries() error {
 			message += ": it is for another C library"
 		}
 		return refuse(finding.SymbolUnresolved, "", message,
-			"link the module with nothing but what the program has (gcc -shared needs no libraries: what is undefined is found in the program)")
+			"link the module with nothing but what the program has (gcc -shared needs no libraries: what is undefined is found in the program), or with the library's archive (-l:lib.a); a library is loaded only by the program itself, or at its start by LD_PRELOAD: no thread that was stopped anywhere can be made to load one")
 	}
 	return nil
 }
@@ -198,6 +198,9 @@ func near(a, b uint64) bool {
 func (b *binder) relocate() error {
 	for i := range b.m.Relocs {
 		r := &b.m.Relocs[i]
+		if r.Type == elf.R_X86_64_TLSDESC {
+			continue // see descriptors
+		}
 		value, err := b.value(r)
 		if err != nil {
 			return err
@@ -307,6 +310,39 @@ func (b *binder) threadLocal(r *module.Reloc, s *loaded.Symbol) (uint64, error) 
 			"compile the module with -ftls-model=global-dynamic")
 	}
 	return uint64(tls.Offset) + offset, nil
+}
+
+// descriptors fills in the descriptors by which code may find thread-local
+// variables (-mtls-dialect=gnu2): a function that is called with the descriptor's
+// address in %rax and returns the variable's distance from the thread pointer
+// there, all other registers as they were; and a word for it, which is that
+// distance, as only variables at fixed places are supported.
+func (b *binder) descriptors() error {
+	at := uint64(0) // of the function
+	for i := range b.m.Relocs {
+		r := b.m.Relocs[i]
+		if r.Type != elf.R_X86_64_TLSDESC {
+			continue
+		}
+		if r.Symbol < 0 {
+			return refuse(finding.UnsupportedBuild, "", "the module has a descriptor of a thread-local variable without a name", "compile it with -mtls-dialect=gnu")
+		}
+		r.Type = elf.R_X86_64_TPOFF64
+		distance, err := b.value(&r)
+		if err != nil {
+			return err
+		}
+		if at == 0 {
+			at = b.base + b.image.Size
+			code := []byte{0x48, 0x8B, 0x40, 0x08, 0xC3} // mov 8(%rax), %rax; ret
+			b.image.Segments = append(b.image.Segments, link.Segment{Addr: at, Data: code, Size: pageSize, Flags: elf.PF_R | elf.PF_X})
+			b.image.Size += pageSize
+		}
+		if !b.put(r.Addr, at, 8) || !b.put(r.Addr+8, distance, 8) {
+			return finding.Refuse(finding.ModuleMalformed, fmt.Sprintf("malformed module: a relocation at %#x alters bytes that it does not have", r.Addr), "build it again")
+		}
+	}
+	return nil
 }
 
 // put writes a value of size bytes at the module's address addr.

@@ -26,10 +26,10 @@ import (
 const BridgeSize = 1024
 
 // Span returns the most bytes of address space that a module takes with its
-// bridges and gates.
+// bridges, gates and descriptors.
 func Span(m *module.Module) uint64 {
 	n := len(m.Replaces())
-	return m.End() + wholePages(n*(BridgeSize+fdeSize)+framesRoom) + wholePages(gateRoom+n*gateSize) + pageSize
+	return m.End() + wholePages(n*(BridgeSize+fdeSize)+framesRoom) + wholePages(gateRoom+n*gateSize) + 2*pageSize
 }
 
 const pageSize = 4096

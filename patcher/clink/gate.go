@@ -96,7 +96,11 @@ func (b *binder) gates() error {
 	start := b.base + b.image.Size
 	size := wholePages(gateRoom + gateSize*len(b.image.Functions))
 	state := start + size // in a page of its own, which can be written
-	code := beginning(start, state, calls, len(constructors) == 0)
+	pauses := uint32(maxPauses)
+	if len(constructors) > 0 {
+		pauses = ConstructorPauses
+	}
+	code := beginning(start, state, calls, pauses, len(constructors) > 0)
 	for len(code)%16 != 0 {
 		code = append(code, 0xCC)
 	}
@@ -141,9 +145,14 @@ func gate(at, state, shared, to uint64) []byte {
 // maxPauses bounds how long a call waits until the unwinder knows the module: a
 // second or so. The thread that tells it may need a lock that the waiting one
 // holds, as that of an allocator that is replaced, or may not be there any more,
-// in a child that was forked meanwhile. Constructors may take any time, and
-// nothing may be called before they are done.
+// in a child that was forked meanwhile.
 const maxPauses = 1 << 25
+
+// ConstructorPauses bounds how long a call waits for the module's constructors: a
+// minute or so. Then the thread that runs them has gone, as in a child that was
+// forked meanwhile, or waits for the caller; this call and all others go on. It is
+// read when a module is bound; tests shorten it.
+var ConstructorPauses uint32 = 1 << 30
 
 // call is one call of a beginning, with one argument.
 type call struct{ function, argument uint64 }
@@ -151,8 +160,8 @@ type call struct{ function, argument uint64 }
 // beginning returns the code that the gates share, at address at: it makes the
 // calls, or waits until that is done, and goes on at the address on top of the
 // stack, with all registers as they were. The word behind the state's is the
-// thread that makes them. bounded waits end after maxPauses.
-func beginning(at, state uint64, calls []call, bounded bool) []byte {
+// thread that makes them. Waits end after so many pauses; if once is set, nobody waits after that.
+func beginning(at, state uint64, calls []call, pauses uint32, once bool) []byte {
 	var code []byte
 	add := func(b ...byte) { code = append(code, b...) }
 	field := func(target uint64, behind int) { // of an operand relative to %rip
@@ -200,18 +209,19 @@ func beginning(at, state uint64, calls []call, bounded bool) []byte {
 	add(0x74) // je on
 	je := len(code)
 	add(0)
-	add(0xB9) // mov $maxPauses, %ecx
-	code = binary.LittleEndian.AppendUint32(code, maxPauses)
+	add(0xB9) // mov $pauses, %ecx
+	code = binary.LittleEndian.AppendUint32(code, pauses)
 	again := len(code)
 	add(0xF3, 0x90, 0x80, 0x3D) // pause; cmpb $open, state(%rip)
 	field(state, 1)
 	add(open)
-	if bounded {
-		add(0xE0) // loopne again
-	} else {
-		add(0x75) // jne again
-	}
+	add(0xE0) // loopne again
 	add(byte(again - len(code) - 1))
+	if once {
+		add(0xC6, 0x05) // movb $open, state(%rip)
+		field(state, 1)
+		add(open)
+	}
 	code[je] = byte(len(code) - je - 1)
 	vectors(0x10)
 	add(0x48, 0x89, 0xEC, 0x5D) // mov %rbp, %rsp; pop %rbp

@@ -422,15 +422,16 @@ func (m *Module) verifyShared() error {
 		}
 	}
 	for _, r := range m.Relocs {
+		last := uint64(7) // byte that it alters
 		switch r.Type {
 		case elf.R_X86_64_RELATIVE, elf.R_X86_64_64, elf.R_X86_64_GLOB_DAT, elf.R_X86_64_JMP_SLOT,
 			elf.R_X86_64_DTPMOD64, elf.R_X86_64_DTPOFF64, elf.R_X86_64_TPOFF64:
 		case elf.R_X86_64_TLSDESC:
-			return unfit("compile it with -mtls-dialect=gnu", "the module reaches thread-local variables by descriptors (R_X86_64_TLSDESC)")
+			last = 15
 		default:
 			return unfit("compile it with -fPIC by gcc or clang", "the module has a relocation of type %v at %#x, which can't be bound", r.Type, r.Addr)
 		}
-		if i := m.segment(r.Addr); i < 0 || m.segment(r.Addr+7) != i {
+		if i := m.segment(r.Addr); i < 0 || m.segment(r.Addr+last) != i {
 			return malformed("a relocation at %#x alters bytes outside every segment", r.Addr)
 		} else if m.Segments[i].Flags&elf.PF_W == 0 {
 			return unfit("compile it with -fPIC", "the module's code has to be changed to be loaded (a relocation at %#x)", r.Addr)
