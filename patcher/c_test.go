@@ -540,3 +540,73 @@ func TestModulesOfOtherFlags(t *testing.T) {
 		})
 	}
 }
+
+// A program that has restricted its system calls might be ended by ours.
+func TestASandboxedProgramIsLeftAlone(t *testing.T) {
+	sandbox := filepath.Join(t.TempDir(), "sandbox.c")
+	if err := os.WriteFile(sandbox, []byte(`
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+__attribute__((constructor)) static void begin(void)
+{
+	struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+	struct sock_fprog p = {1, all};
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &p);
+}
+`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	exe := cshop(t, "-O2", sandbox)
+	m := cModule(t, "int total(int n) { return n; }")
+	target := targettest.Start(t, targettest.Command{Path: exe, Args: []string{"0"}})
+	prints(t, target, " total=20 ")
+	e, detach := attach(t, target)
+	defer detach()
+	before := snapshot(t, target.Pid())
+	_, _, err := e.Load(t.Context(), m)
+	if finding.CodeOf(err) != finding.UnsupportedTarget || !strings.Contains(err.Error(), "seccomp") {
+		t.Errorf("load says %v", err)
+	}
+	if d := before.diff(snapshot(t, target.Pid())); d != "" {
+		t.Errorf("the process is not as it was:\n%s", d)
+	}
+}
+
+// A library whose file was replaced is read as the program has it, or not at all.
+func TestALibraryThatWasReplacedIsNotTakenForTheLoadedOne(t *testing.T) {
+	dir := t.TempDir()
+	library := func(source string) string {
+		out := filepath.Join(dir, "new.so")
+		if err := os.Rename(cModule(t, source, "-Wl,-soname,libprice.so"), out); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	loaded := filepath.Join(dir, "libprice.so")
+	if err := os.Rename(library("int tax = 1; int added_tax(int n) { return n + tax; } __attribute__((constructor)) static void begin(void) {}"), loaded); err != nil {
+		t.Fatal(err)
+	}
+	exe := cshop(t, "-O2", "-Wl,--no-as-needed", loaded, "-Wl,-rpath,"+dir)
+	m := cModule(t, "int added_tax(int); int total(int n) { return added_tax(20) + 1000; }")
+	target := targettest.Start(t, targettest.Command{Path: exe})
+	prints(t, target, " total=20 ")
+	// In the new file everything is elsewhere.
+	if err := os.Rename(library("int pad[999] = {1}; int other(int n) { return pad[n]; } int tax = 1; int added_tax(int n) { return n - tax; }"), loaded); err != nil {
+		t.Fatal(err)
+	}
+	e, detach := attach(t, target)
+	defer detach()
+	p, _, err := e.Load(t.Context(), m)
+	if finding.CodeOf(err) == finding.UnsupportedTarget && strings.Contains(err.Error(), "was replaced or deleted since the program loaded it") {
+		return // who may not ask the kernel for the old one
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	activate(t, e, p)
+	prints(t, target, " total=1021 ")
+	deactivate(t, e, p)
+	prints(t, target, " total=20 ")
+}

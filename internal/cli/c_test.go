@@ -113,11 +113,26 @@ func TestChildren(t *testing.T) {
 	if n := strings.Count(listed.stdout, "is active"); n != 3 {
 		t.Errorf("%d processes list it as active:\n%s", n, listed.stdout)
 	}
+	for _, pid := range workers(t, p.cmd.Process.Pid) {
+		if !strings.Contains(listed.stdout, fmt.Sprintf("process %d", pid)) {
+			t.Errorf("process %d is not named:\n%s", pid, listed.stdout)
+		}
+	}
 	darn(t, "deactivate", "--children", p.flag(), module).ok(t)
 	p.says(t, "worker 0 says 42", "worker 1 says 42", "worker 2 says 42", "master says 42")
 	darn(t, "load", p.flag(), other).mustRefuse(t, finding.InUse, "to load patch 2 takes writing to the code or memory of each")
 	darn(t, "unload", p.flag(), module).mustRefuse(t, finding.InUse, "and this one were forked from each other and have the same patches")
 	p.says(t, "worker 0 says 42", "worker 2 says 42", "master says 42")
+}
+
+// workers returns a master and its workers.
+func workers(t *testing.T, master int) []int {
+	t.Helper()
+	pids, err := family(master, true)
+	if err != nil || len(pids) < 3 {
+		t.Fatalf("the master and its workers are %d: %v", pids, err)
+	}
+	return pids
 }
 
 // A function of the C library, in a program that was not made for this.
@@ -155,6 +170,24 @@ func TestModuleOfCForAGoProgram(t *testing.T) {
 	module := gcc(t, "-shared", "-fPIC", writeC(t, "fix.c", "int total(void) { return 1; }\n"))
 	darn(t, "load", s.flag(), module).mustRefuse(t, finding.UnsupportedBuild, "is a module for c programs")
 	s.mustEqual(s.snapshot())
+}
+
+// A module that was linked with musl needs what a program with the GNU C library
+// does not have.
+func TestModuleOfMuslForAProgramOfGlibc(t *testing.T) {
+	musl, err := exec.LookPath("musl-gcc")
+	if err != nil {
+		t.Skip("no musl-gcc: .ci/setup installs it")
+	}
+	module := filepath.Join(t.TempDir(), "fix.so")
+	source := writeC(t, "fix.c", "#include <stdio.h>\nint answer(int n) { return printf(\"\") + n; }\n")
+	if out, err := exec.Command(musl, "-shared", "-fPIC", "-o", module, source).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	p := startC(t, gcc(t, "../../testdata/targets/prefork.c"))
+	p.says(t, "master says 42")
+	darn(t, "load", p.flag(), module).mustRefuse(t, finding.SymbolUnresolved, "libc.so, which the program has not loaded: it is for another C library")
+	p.says(t, "master says 42")
 }
 
 // musl is another C library, with another dynamic linker.

@@ -1,10 +1,13 @@
 package loaded
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 )
 
 func tool(t *testing.T, name string, args ...string) {
@@ -69,5 +72,54 @@ func TestSeparateDebuggingInformationIsFound(t *testing.T) {
 				t.Errorf("shown: %+v", shown)
 			}
 		})
+	}
+}
+
+// A file that only .gnu_debuglink names, of a program without a build id, is taken
+// if its checksum is right; what is no file is not waited for.
+func TestDebugLinksAreChecked(t *testing.T) {
+	dir := t.TempDir()
+	source, exe := filepath.Join(dir, "x.c"), filepath.Join(dir, "x")
+	debug, stripped := filepath.Join(dir, "x.debug"), filepath.Join(dir, "stripped")
+	if err := os.WriteFile(source, []byte("static __attribute__((noinline)) int hidden(int n) { return n + 1; }\nint main(int n, char **a) { return hidden(n); }\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tool(t, "gcc", "-g", "-O1", "-Wl,--build-id=none", "-o", exe, source)
+	tool(t, "objcopy", "--only-keep-debug", exe, debug)
+	tool(t, "objcopy", "--strip-all", "--add-gnu-debuglink="+debug, exe, stripped)
+	known := func(t *testing.T) bool {
+		t.Helper()
+		set, err := Files(stripped, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(set.Objects[0].Named("hidden")) == 1
+	}
+	if !known(t) {
+		t.Error("the file with the right checksum is not taken")
+	}
+	f, err := os.OpenFile(debug, os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteString("x")
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if known(t) {
+		t.Error("a file with another checksum is taken")
+	}
+	if err := errors.Join(os.Remove(debug), syscall.Mkfifo(debug, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan bool, 1)
+	go func() { done <- known(t) }()
+	select {
+	case found := <-done:
+		if found {
+			t.Error("symbols come from a FIFO")
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("a FIFO is waited for")
 	}
 }
