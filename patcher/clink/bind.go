@@ -158,6 +158,9 @@ func (b *binder) functions() error {
 				lf.Pieces = append(lf.Pieces, link.Range{Start: s.Addr, End: s.Addr + s.Size})
 				continue
 			}
+			if b.whole() {
+				continue
+			}
 			b.warn(finding.InlinedCopy, name,
 				fmt.Sprintf("the compiler has made a version %s of it, which some callers use: that is not replaced", s.Name),
 				"replace those callers too: what they call is in their own source")
@@ -170,6 +173,10 @@ func (b *binder) functions() error {
 	}
 	return nil
 }
+
+// whole tells that the module was made by comparing all that an edit concerns:
+// callers that have copies of a function are in it.
+func (b *binder) whole() bool { return b.m.Manifest.Origin.Base != "" }
 
 // keepers are functions by which the kernel gets to hold addresses.
 var keepers = []string{

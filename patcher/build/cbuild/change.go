@@ -45,14 +45,16 @@ type ChangeOptions struct {
 // change is the state of one BuildChange.
 type change struct {
 	ChangeOptions
-	dir      string // for files that are disposed of
-	program  *program
-	base     string // in words
-	units    []unit
-	objects  []*object
-	findings []finding.Finding
-	notes    []string
-	stages   int
+	dir     string // for files that are disposed of
+	program *program
+	// libraries are those that the process has loaded.
+	libraries []*loaded.Object
+	base      string // in words
+	units     []unit
+	objects   []*object
+	findings  []finding.Finding
+	notes     []string
+	stages    int
 }
 
 // object is a unit that was compiled.
@@ -113,11 +115,11 @@ func (c *change) open(context.Context) error {
 	if c.Pid != 0 {
 		target = fmt.Sprintf("/proc/%d/exe", c.Pid)
 	}
-	set, err := loaded.Files(target, 0)
+	set, err := loaded.Files(target, c.Pid)
 	if err != nil {
 		return err
 	}
-	c.program = &program{Object: set.Objects[0]}
+	c.program, c.libraries = &program{Object: set.Objects[0]}, set.Objects[1:]
 	return nil
 }
 
@@ -461,6 +463,10 @@ func (c *change) match(context.Context) error {
 			case f.symbol == nil && c.program.Stripped():
 				refused = append(refused, finding.Finding{Code: finding.SymbolUnresolved, Severity: finding.Error, Function: name, Source: source,
 					Message: "where the program has the function is not known: it is stripped", Advice: "install its debugging information, or keep its symbols"})
+			case f.symbol == nil && c.libraryOf(name) != "":
+				refused = append(refused, finding.Finding{Code: finding.UnsupportedTarget, Severity: finding.Error, Function: name, Source: source,
+					Message: "the function is one of " + c.libraryOf(name) + ", and edits are built for the program itself only",
+					Advice:  "give a file with the new functions alone, without --base"})
 			case f.symbol == nil:
 				o.skipped[now] = true
 				c.findings = append(c.findings, finding.Finding{Code: finding.SymbolUnresolved, Severity: finding.Warning, Function: name, Source: source,
@@ -502,6 +508,18 @@ func (c *change) match(context.Context) error {
 	r := finding.Refuse(finding.NoChange, "no function of the running program changes", "see the warnings; restart the program with a rebuilt one")
 	r.Findings = append(r.Findings, c.findings...)
 	return r
+}
+
+// libraryOf returns the library that exports a function, "" if none does.
+func (c *change) libraryOf(name string) string {
+	for _, x := range c.libraries {
+		for _, s := range x.Named(name) {
+			if s.Dynamic && s.Type == elf.STT_FUNC {
+				return x.Path
+			}
+		}
+	}
+	return ""
 }
 
 func shortList(names []string) string {

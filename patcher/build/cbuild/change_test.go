@@ -113,6 +113,9 @@ func TestEditsOfTrees(t *testing.T) {
 				t.Errorf("it replaces %q, not %q", got, c.want)
 			}
 			said := fmt.Sprint(r.Verdicts, r.Findings)
+			if c.name == "main" && (len(r.Findings) != 1 || r.Findings[0].Code != finding.NeverReturns) {
+				t.Errorf("the findings are %v", r.Findings)
+			}
 			for _, w := range c.words {
 				if !strings.Contains(said, w) {
 					t.Errorf("nothing says %q in %s", w, said)
@@ -163,6 +166,27 @@ func refuses(t *testing.T, err error, o ChangeOptions, code finding.Code, source
 	}
 	if _, err := os.Stat(o.Output); err == nil {
 		t.Error("a module was written")
+	}
+}
+
+// The same for C++: the sources are compared before they are with the program.
+func TestEditsOfCPlusPlusThatAreRefused(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		edit          [3]string
+		code          finding.Code
+		source, words string
+	}{
+		{"a virtual function is new", [3]string{"cart.h", "virtual int area() const;", "virtual int area() const;\n\tvirtual int edges() const { return 4; }"}, finding.MethodSetChanged, "", "vtable for shop::S"},
+		{"a member is new", [3]string{"cart.h", "int rate;", "int rate, tax;"}, finding.TypeLayoutChanged, "/cart.h:17", "struct shop::Cart: the layout of the type changed (8 bytes, and 4 before)"},
+		{"an object is initialised at the start", [3]string{"cart.cc", "namespace shop {", "static std::string word(std::getenv(\"HOME\"));\nnamespace shop {"}, finding.InitChanged, "", "what runs before main changed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := edited(t, c.edit)
+			o.Source, o.Base, o.New = filepath.Join(o.New, "cart.cc"), filepath.Join(o.Base, "cart.cc"), ""
+			_, err := BuildChange(t.Context(), o)
+			refuses(t, err, o, c.code, c.source, c.words)
+		})
 	}
 }
 
