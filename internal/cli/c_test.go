@@ -125,6 +125,47 @@ func TestChildren(t *testing.T) {
 	p.says(t, "worker 0 says 42", "worker 2 says 42", "master says 42")
 }
 
+// An edited source file is built against what it was, and its patch is activated;
+// the output is for people and for programs.
+func TestAnEditOfCIsBuiltAndActivated(t *testing.T) {
+	const source = "../../testdata/targets/prefork.c"
+	text, err := os.ReadFile(source)
+	if err != nil || !strings.Contains(string(text), "return n + one") {
+		t.Fatalf("%s is not what it was: %v", source, err)
+	}
+	edited := writeC(t, "prefork.c", strings.Replace(string(text), "return n + one", "return n + one + 100", 1))
+	p := startC(t, gcc(t, source))
+	p.says(t, "master says 42")
+	module := filepath.Join(t.TempDir(), "fix.so")
+	built := darn(t, "build", p.flag(), "--base", source, "-o", module, edited).ok(t)
+	if !strings.Contains(built.stdout, "replaces 1 function:\n"+edited+":") || !strings.Contains(built.stdout, "answer: replaced: its code changed") || !strings.Contains(built.stderr, "debugging information has for prefork.c") {
+		t.Errorf("build says %q, %q", built.stdout, built.stderr)
+	}
+	var r struct {
+		Base     string
+		Notes    []string
+		Verdicts []struct{ Function, Source, Outcome string }
+	}
+	asJSON := darn(t, "build", p.flag(), "--base", source, "-o", module, "--json", "--progress", edited).ok(t)
+	asJSON.decode(t, &r)
+	if len(r.Verdicts) != 1 || r.Verdicts[0].Function != "answer" || r.Verdicts[0].Outcome != "replaced" || !strings.Contains(r.Base, "prefork.c") || len(r.Notes) != 1 {
+		t.Errorf("as JSON it is %+v", r)
+	}
+	if !strings.Contains(asJSON.stderr, `{"stage":"comparing the base with the target","done":4,"total":7}`) {
+		t.Errorf("the progress is %q", asJSON.stderr)
+	}
+	inspected := darn(t, "inspect", p.flag(), module).ok(t)
+	if !strings.Contains(inspected.stdout, "answer") {
+		t.Errorf("inspect says %q", inspected.stdout)
+	}
+	darn(t, "load", p.flag(), module).ok(t)
+	darn(t, "activate", p.flag(), module).ok(t)
+	p.says(t, "master says 142")
+	darn(t, "deactivate", p.flag(), module).ok(t)
+	darn(t, "unload", p.flag(), module).ok(t)
+	p.says(t, "master says 42")
+}
+
 // workers returns a master and its workers.
 func workers(t *testing.T, master int) []int {
 	t.Helper()

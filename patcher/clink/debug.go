@@ -84,9 +84,6 @@ func linkName(e *dwarf.Entry) string {
 // inlined warns of copies of replaced functions that the compiler has put into
 // their callers.
 func (b *binder) inlined() {
-	if b.whole() {
-		return
-	}
 	replaced := map[string]bool{}
 	for _, f := range b.found {
 		if f.old.Object.Program {
