@@ -21,6 +21,7 @@ type cEdit struct{ file, old, new string }
 // of a compilation database with the flags given.
 func changeModule(t *testing.T, exe string, flags []string, edits ...cEdit) string {
 	t.Helper()
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	base := filepath.Join(targettest.Root(t), "testdata", "targets", "cshop")
 	now := filepath.Join(t.TempDir(), "new")
 	if err := os.CopyFS(now, os.DirFS(base)); err != nil {

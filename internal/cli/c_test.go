@@ -154,6 +154,9 @@ func TestAnEditOfCIsBuiltAndActivated(t *testing.T) {
 	if !strings.Contains(asJSON.stderr, `{"stage":"comparing the base with the target","done":4,"total":7}`) {
 		t.Errorf("the progress is %q", asJSON.stderr)
 	}
+	if texts := darn(t, "sources", module).ok(t); !strings.HasPrefix(texts.stdout, edited+"\n  old ") {
+		t.Errorf("its sources are %q", texts.stdout)
+	}
 	inspected := darn(t, "inspect", p.flag(), module).ok(t)
 	if !strings.Contains(inspected.stdout, "answer") {
 		t.Errorf("inspect says %q", inspected.stdout)

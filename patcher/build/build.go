@@ -60,8 +60,7 @@ func Build(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	r := b.result(path, m, findings)
-	keepModule(path, r.ID)
-	keepTexts(r.ID, b.sources.changedFiles())
+	Keep(path, r.ID, b.sources.changedFiles())
 	return r, nil
 }
 

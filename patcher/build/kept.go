@@ -23,6 +23,13 @@ func keepModule(path, id string) {
 	}
 }
 
+// Keep keeps a module that was built, and the source that it was built from, by
+// the hash of its file: see Texts and ModuleFile.
+func Keep(path, id string, files []ChangedFile) {
+	keepModule(path, id)
+	keepTexts(id, files)
+}
+
 func keptModulePath(id string) string {
 	user, err := os.UserCacheDir()
 	if err != nil {

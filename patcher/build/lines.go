@@ -14,30 +14,32 @@ import (
 
 // changedSources describes the files of the program that the edit changed; what
 // is wholly new has no lines from before, and what is gone is not there.
-func (s *sources) changedSources() []module.Source {
-	var files []module.Source
-	for _, c := range s.changedFiles() {
-		sum := sha256.Sum256(c.is)
-		files = append(files, module.Source{Path: c.name, SHA256: hex.EncodeToString(sum[:]), Lines: pairLines(string(c.was), string(c.is))})
+func (s *sources) changedSources() []module.Source { return Sources(s.changedFiles()) }
+
+// Sources describes files that an edit changed, for a module's manifest.
+func Sources(files []ChangedFile) (sources []module.Source) {
+	for _, c := range files {
+		sum := sha256.Sum256(c.Is)
+		sources = append(sources, module.Source{Path: c.Name, SHA256: hex.EncodeToString(sum[:]), Lines: pairLines(string(c.Was), string(c.Is))})
 	}
-	return files
+	return sources
 }
 
-// changedFile is a file of the program that the edit changed. was is nil if it is
+// ChangedFile is a file of the program that the edit changed. Was is nil if it is
 // new.
-type changedFile struct {
-	name    string // as the compiler names it
-	was, is []byte
+type ChangedFile struct {
+	Name    string // as the compiler names it
+	Was, Is []byte
 }
 
 // changedFiles returns the files that the edit changed, by name; what is gone is
 // not among them.
-func (s *sources) changedFiles() []changedFile {
+func (s *sources) changedFiles() []ChangedFile {
 	names := make(map[string]string, len(s.paths))
 	for name, path := range s.paths {
 		names[path] = name
 	}
-	var files []changedFile
+	var files []ChangedFile
 	seen := map[string]bool{}
 	for _, overlay := range []map[string]string{s.was, s.is} {
 		for path := range overlay {
@@ -53,14 +55,14 @@ func (s *sources) changedFiles() []changedFile {
 			if string(is) == string(was) {
 				continue
 			}
-			f := changedFile{path, was, is}
+			f := ChangedFile{path, was, is}
 			if s.trimmed {
-				f.name = names[path]
+				f.Name = names[path]
 			}
 			files = append(files, f)
 		}
 	}
-	slices.SortFunc(files, func(a, b changedFile) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(files, func(a, b ChangedFile) int { return strings.Compare(a.Name, b.Name) })
 	return files
 }
 

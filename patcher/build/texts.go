@@ -29,20 +29,20 @@ func textsDir(id string) string {
 // keepTexts keeps the source that a module was built from, by the hash of its
 // file: the edit goes on, and the base may be anywhere. Failing costs the
 // comparison of both only.
-func keepTexts(id string, files []changedFile) {
+func keepTexts(id string, files []ChangedFile) {
 	dir := textsDir(id)
 	if dir == "" || os.MkdirAll(dir, 0o777) != nil {
 		return
 	}
 	var texts []Text
 	for i, f := range files {
-		t := Text{Path: f.name, New: filepath.Join(dir, fmt.Sprint(i, ".new"))}
-		if os.WriteFile(t.New, f.is, 0o666) != nil {
+		t := Text{Path: f.Name, New: filepath.Join(dir, fmt.Sprint(i, ".new"))}
+		if os.WriteFile(t.New, f.Is, 0o666) != nil {
 			return
 		}
-		if f.was != nil {
+		if f.Was != nil {
 			t.Old = filepath.Join(dir, fmt.Sprint(i, ".old"))
-			if os.WriteFile(t.Old, f.was, 0o666) != nil {
+			if os.WriteFile(t.Old, f.Was, 0o666) != nil {
 				return
 			}
 		}

@@ -440,6 +440,11 @@ func (m *Module) verifyShared() error {
 			return malformed("a relocation at %#x refers to what does not exist", r.Addr)
 		}
 	}
+	for i := range m.Manifest.Sources {
+		if x := &m.Manifest.Sources[i]; x.Path == "" || !x.ordered() {
+			return malformed("the lines of the source %q are out of order", x.Path)
+		}
+	}
 	for _, r := range m.Shared.Fixups {
 		n := fixupWidth(r.Type)
 		switch {

@@ -50,6 +50,7 @@ type change struct {
 	// libraries are those that the process has loaded.
 	libraries []*loaded.Object
 	base      string // in words
+	baseTree  string // "" for a single file
 	units     []unit
 	objects   []*object
 	findings  []finding.Finding
@@ -194,6 +195,7 @@ func (c *change) choose(ctx context.Context) (err error) {
 			return finding.Refuse(finding.NoChange, fmt.Sprintf("%s is about %s: there is no edited source", c.CompileCommands, cmp.Or(root, "other files")), "give the edited tree with --new")
 		}
 	}
+	c.baseTree = base
 	c.units, err = unitsOf(ctx, commands, root, base, c.New, c.Source)
 	return err
 }

@@ -35,10 +35,16 @@ var base = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	cache, err := os.MkdirTemp("", "darn-cbuild-cache-") // what is kept is not for the user's
+	if err != nil {
+		panic(err)
+	}
+	os.Setenv("XDG_CACHE_HOME", cache)
 	code := m.Run()
 	if dir, err := base(); err == nil {
 		os.RemoveAll(dir)
 	}
+	os.RemoveAll(cache)
 	os.Exit(code)
 }
 

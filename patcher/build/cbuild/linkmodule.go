@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/darn-dev/darn/patcher/build"
 	"github.com/darn-dev/darn/patcher/build/cobject"
 	"github.com/darn-dev/darn/patcher/clink"
 	"github.com/darn-dev/darn/patcher/loaded"
@@ -90,6 +91,8 @@ func (c *change) link(ctx context.Context) (*Result, error) {
 			manifest.Fixups[len(manifest.Fixups)-1].Addend = module.MaxImage
 		}
 	}
+	edited := c.edited()
+	manifest.Sources = build.Sources(edited)
 	note, err := writeNote(c.dir, &manifest)
 	if err != nil {
 		return nil, err
@@ -110,7 +113,39 @@ func (c *change) link(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	result := &Result{Path: c.output(), Functions: manifest.Functions, Findings: c.findings, Base: c.base, Notes: c.notes, Verdicts: manifest.Verdicts(c.findings)}
-	return result, install(out, result.Path, c.Sign)
+	if err := install(out, result.Path, c.Sign); err != nil {
+		return nil, err
+	}
+	m, err := module.Open(result.Path)
+	if err != nil {
+		return nil, err
+	}
+	build.Keep(result.Path, m.ID(), edited)
+	return result, nil
+}
+
+// edited returns the files that the edit changed.
+func (c *change) edited() (files []build.ChangedFile) {
+	seen := map[string]bool{}
+	add := func(now, base string) {
+		is, err := os.ReadFile(now)
+		if err != nil || seen[now] {
+			return // it is gone
+		}
+		seen[now] = true
+		was, _ := os.ReadFile(base) // none: it is new
+		files = append(files, build.ChangedFile{Name: now, Was: was, Is: is})
+	}
+	for _, o := range c.objects {
+		if c.baseTree == "" {
+			add(o.now, o.unit.base)
+			continue
+		}
+		for _, rel := range o.changed {
+			add(filepath.Join(c.New, rel), filepath.Join(c.baseTree, rel))
+		}
+	}
+	return files
 }
 
 // nameReplaced gives the functions that replace others names that are there once

@@ -23,7 +23,7 @@ type unit struct {
 	name      string   // for people
 	base, now string   // the files; base is "" for a new one
 	was, is   command  // how each is compiled
-	changed   []string // files of it that the edit changed
+	changed   []string // files of it that the edit changed, by their paths in the trees
 }
 
 // extract writes a git revision of the repository that dir lies in to a folder.

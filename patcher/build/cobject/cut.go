@@ -99,9 +99,15 @@ func (o *Object) Write(path string, cut *Cut) (fixups []Fixup, table []string, e
 			relocs[i], edited[i] = kept, data
 		case s.Flags&elf.SHF_ALLOC == 0 || s.Name == ".eh_frame":
 			for _, r := range s.Relocs {
-				if o.Symbols[r.Symbol].Section != 0 {
-					relocs[i] = append(relocs[i], r)
+				to := o.Symbols[r.Symbol].Section
+				if to == 0 {
+					continue
 				}
+				if t := &o.Sections[to]; s.Name != ".eh_frame" && !cut.Include[to] && t.Flags&(elf.SHF_ALLOC|elf.SHF_EXECINSTR) == elf.SHF_ALLOC {
+					// A debugger must not take what is at 0 for the variable.
+					r.Symbol, r.Addend = 0, -1
+				}
+				relocs[i] = append(relocs[i], r)
 			}
 		}
 	}
