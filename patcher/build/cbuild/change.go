@@ -294,11 +294,16 @@ func (c *change) compile(ctx context.Context) error {
 	for i := range c.units {
 		f := files[i]
 		o := &object{
-			unit: &c.units[i], Comparison: cobject.Compare(f[base], f[now]), ran: f[ran], after: f[now].Declared(), before: &cobject.Declared{},
+			unit: &c.units[i], Comparison: cobject.Compare(f[base], f[now]), ran: f[ran], before: &cobject.Declared{},
 			functions: map[int]*found{}, variables: map[int]*found{}, replaced: map[int]module.Function{}, skipped: map[int]bool{},
 		}
+		if o.after, err = f[now].Declared(); err != nil {
+			return err
+		}
 		if f[base] != nil {
-			o.before = f[base].Declared()
+			if o.before, err = f[base].Declared(); err != nil {
+				return err
+			}
 		}
 		c.objects = append(c.objects, o)
 	}

@@ -145,6 +145,7 @@ func TestEditsThatAreRefused(t *testing.T) {
 	}{
 		{"a member of a structure is new", [][3]string{{"shop.h", "int price;", "int price, weight;\n\tlong tax;"}}, finding.TypeLayoutChanged, "/shop.h:3", "struct item: the layout of the type changed (24 bytes, and 16 before)"},
 		{"members of a structure change places", [][3]string{{"shop.h", "const char *name;\n\tint price;", "int price;\n\tconst char *name;"}, {"shop.c", `{{"tea", 2}, {"cake", 5}, {"milk", 1}}`, `{{2, "tea"}}`}}, finding.TypeLayoutChanged, "/shop.h:3", "name is at 8, and was at 0"},
+		{"bits of a structure change places", [][3]string{{"shop.h", "int price;", "int price : 16, rest : 16;"}}, finding.TypeLayoutChanged, "/shop.h:3", "struct item: the layout of the type changed (price is at bit 64 (16 bits), and was at 8)"},
 		{"the type of a member changes", [][3]string{{"shop.h", "int price;", "float price;"}}, finding.TypeLayoutChanged, "/shop.h:3", "price has the type float:4, and had int:4"},
 		{"a signature changes", [][3]string{{"shop.c", "NOINLINE int price(int n) { return items[n % 3].price; }", "NOINLINE long price(long n) { return items[n % 3].price; }"}}, finding.SignatureChanged, "/shop.c:21", "price: the function is long int:8(long int:8), and was int:4(int:4)"},
 		{"an initial value changes", [][3]string{{"shop.c", "int rate = 10;", "int rate = 11;"}}, finding.GlobalChanged, "/shop.c:14", "rate: the variable's initial value changed"},

@@ -179,7 +179,7 @@ func exists(path string) bool {
 // compile compiles a source file to an object with a section for each function
 // and variable. What __FILE__ says is what it says in the program.
 func (c *command) compile(ctx context.Context, source, out string, more []string) error {
-	args := slices.Concat(c.flags, more, []string{"-ffunction-sections", "-fdata-sections", "-fno-common", "-fno-lto", "-g", "-c", "-o", out})
+	args := slices.Concat(c.flags, more, []string{"-ffunction-sections", "-fdata-sections", "-fno-common", "-fno-lto", "-fno-debug-types-section", "-g", "-c", "-o", out})
 	if c.path(c.spelled) == source {
 		source = c.spelled
 	} else {
@@ -208,9 +208,13 @@ func run(ctx context.Context, dir, name string, args ...string) error {
 	return err
 }
 
+// epoch makes __DATE__ and __TIME__ the same in everything that is compiled.
+var epoch = fmt.Sprint("SOURCE_DATE_EPOCH=", time.Now().Unix())
+
 func output(ctx context.Context, dir, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "PWD="+dir, epoch, "LC_ALL=C")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 10 * time.Second

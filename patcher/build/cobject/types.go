@@ -67,21 +67,25 @@ type declarations struct {
 	depth int
 }
 
-// Declared reads the object's debugging information; it is empty if there is
-// none.
-func (o *Object) Declared() (out *Declared) {
+// Declared reads the object's debugging information, without which it is not known
+// what an edit does to the data of the program.
+func (o *Object) Declared() (out *Declared, err error) {
 	out = &Declared{Types: map[string]Type{}, Functions: map[string]Thing{}, Variables: map[string]Thing{}}
 	d := o.DWARF()
 	if d == nil {
-		return out
+		return nil, fmt.Errorf("%s: the compiler has written no debugging information, or none that can be read", o)
 	}
-	defer func() { _ = recover() }() // debug/dwarf may panic on what is damaged
+	defer func() { // debug/dwarf may panic on what is damaged
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%s: its debugging information is damaged: %v", o, r)
+		}
+	}()
 	x := &declarations{d: d, out: out}
 	r := d.Reader()
 	for {
 		unit, err := r.Next()
 		if unit == nil || err != nil {
-			return out
+			return out, err
 		}
 		if unit.Tag != dwarf.TagCompileUnit {
 			r.SkipChildren()
@@ -344,6 +348,9 @@ func (x *declarations) layout(t *dwarf.Entry) Type {
 			}
 			if bits := c.Val(dwarf.AttrDataBitOffset); bits != nil {
 				at = fmt.Sprintf("bit %v", bits)
+			}
+			if bits := c.Val(dwarf.AttrBitOffset); bits != nil { // of DWARF 4
+				at += fmt.Sprintf(" bit %v", bits)
 			}
 			if bits := c.Val(dwarf.AttrBitSize); bits != nil {
 				at += fmt.Sprintf(" (%v bits)", bits)
