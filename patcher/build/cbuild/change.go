@@ -258,7 +258,7 @@ func (c *change) note(message string) { c.notes = append(c.notes, message) }
 // program has. A compiler that sees which registers a function leaves alone makes
 // other code of its callers when that changes: not for comparing, as callers keep
 // their registers in any case (see clink's bridges), and new code then relies on
-// nothing.
+// nothing. New code may be anywhere.
 func (c *change) compile(ctx context.Context) error {
 	const ran, base, now, kinds = 0, 1, 2, 3
 	files := make([][kinds]*cobject.Object, len(c.units))
@@ -276,8 +276,16 @@ func (c *change) compile(ctx context.Context) error {
 			return err
 		}
 		flags := c.Flags
-		if kind != ran && how.accepts(ctx, noSharing) {
-			flags = append(slices.Clone(flags), noSharing)
+		if kind != ran {
+			flags = slices.Clone(flags)
+			for _, f := range []string{noSharing, mergeable} {
+				if how.accepts(ctx, f) {
+					flags = append(flags, f)
+				}
+			}
+			if !how.independent() {
+				flags = append(flags, "-fPIE")
+			}
 		}
 		out := filepath.Join(c.dir, fmt.Sprintf("%d.o", i))
 		if err := how.compile(ctx, source, out, flags); err != nil {
@@ -310,8 +318,14 @@ func (c *change) compile(ctx context.Context) error {
 	return nil
 }
 
-// noSharing is a flag by which gcc uses the registers of calls as the ABI has it.
-const noSharing = "-fno-ipa-ra"
+const (
+	// noSharing is a flag by which gcc uses the registers of calls as the ABI has
+	// it.
+	noSharing = "-fno-ipa-ra"
+	// mergeable is one by which it keeps strings apart without optimisation too, so
+	// that they can be compared one by one.
+	mergeable = "-fmerge-constants"
+)
 
 // compare refuses what an edit can't do in a program that runs.
 func (c *change) compare(context.Context) error {
@@ -479,14 +493,14 @@ func (c *change) match(context.Context) error {
 				c.findings = append(c.findings, finding.Finding{Code: finding.SymbolUnresolved, Severity: finding.Warning, Function: name, Source: source,
 					Message: "the program does not have the function by itself (nothing calls it, or it is in all of its callers): it is not replaced",
 					Advice:  "its callers in this file are, as far as they have it"})
-			case !f.matches:
-				refused = append(refused, c.mismatch(o, name, source, f.why, total, mismatched))
-			case len(f.several) > 1 && o.New.Symbols[o.New.Main(now)].Bind == elf.STB_LOCAL:
-				return ambiguous(name, source, f.several)
 			case name == "main":
 				o.skipped[now] = true
 				c.findings = append(c.findings, finding.Finding{Code: finding.NeverReturns, Severity: finding.Warning, Function: name, Source: source,
 					Message: "main changed, and it runs: the program stays in the old one", Advice: "put what is to change into a function that main calls; restart the program if it matters"})
+			case !f.matches:
+				refused = append(refused, c.mismatch(o, name, source, f.why, total, mismatched))
+			case len(f.several) > 1 && o.New.Symbols[o.New.Main(now)].Bind == elf.STB_LOCAL:
+				return ambiguous(name, source, f.several)
 			case taken[f.symbol.Addr]:
 				o.skipped[now] = true // a copy of what is replaced
 			default:

@@ -176,6 +176,25 @@ func refuses(t *testing.T, err error, o ChangeOptions, code finding.Code, source
 	}
 }
 
+// Without optimisation too a string concerns only the function that uses it.
+func TestAStringWithoutOptimisation(t *testing.T) {
+	o := edited(t, [3]string{"shop.c", `"hello"`, `"good day to you"`})
+	o.Target = filepath.Join(t.TempDir(), "shop")
+	cmd := exec.Command("gcc", "-g", "-O0", "-pthread", "-fno-pie", "-no-pie", "-o", o.Target, "shop.c", "a.c", "b.c")
+	cmd.Dir = o.Base
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	o.Flags = []string{"-O0", "-fno-pie"}
+	r, err := BuildChange(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Functions) != 1 || r.Functions[0].Symbol != "greet" || len(r.Findings) > 0 {
+		t.Errorf("it replaces %v: %v", r.Functions, r.Findings)
+	}
+}
+
 // The same for C++: the sources are compared before they are with the program.
 func TestEditsOfCPlusPlusThatAreRefused(t *testing.T) {
 	for _, c := range []struct {

@@ -321,6 +321,20 @@ func producer(program *loaded.Object, file string) string {
 	return ""
 }
 
+// independent tells whether the flags make code that may be anywhere.
+func (c *command) independent() bool {
+	is := false
+	for _, f := range c.flags {
+		switch f {
+		case "-fPIC", "-fpic", "-fPIE", "-fpie":
+			is = true
+		case "-fno-pic", "-fno-PIC", "-fno-pie", "-fno-PIE":
+			is = false
+		}
+	}
+	return is
+}
+
 // accepts tells whether the compiler knows a flag.
 func (c *command) accepts(ctx context.Context, flag string) bool {
 	key := c.compiler + " " + flag

@@ -100,7 +100,7 @@ func (o *Object) Write(path string, cut *Cut) (fixups []Fixup, table []string, e
 		case s.Flags&elf.SHF_ALLOC == 0 || s.Name == ".eh_frame":
 			for _, r := range s.Relocs {
 				to := o.Symbols[r.Symbol].Section
-				if to == 0 {
+				if to == 0 && s.Name != ".eh_frame" {
 					continue
 				}
 				if t := &o.Sections[to]; s.Name != ".eh_frame" && !cut.Include[to] && t.Flags&(elf.SHF_ALLOC|elf.SHF_EXECINSTR) == elf.SHF_ALLOC {

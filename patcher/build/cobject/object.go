@@ -232,7 +232,7 @@ func (o *Object) IsReadOnly(section int) bool {
 
 // lambda is in the names of C++ lambdas, and of what templates make for them,
 // which have numbers that an edit shifts.
-var lambda = regexp.MustCompile(`^_Z.*Ul[A-Za-z0-9_]*E[0-9]*_`)
+var lambda = regexp.MustCompile(`^_Z.*(Ul[A-Za-z0-9_]*E[0-9]*_|\$_[0-9])`)
 
 // IsClone tells whether a name is of a function that keeps no interface when the
 // source is edited: of a version that the compiler made of a function, with
