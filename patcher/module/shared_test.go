@@ -2,11 +2,15 @@ package module
 
 import (
 	"debug/elf"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/darn-dev/darn/patcher/finding"
 )
 
 // compile makes a shared object of C source.
@@ -75,4 +79,61 @@ func FuzzShared(f *testing.F) {
 		m.FunctionAt(m.End())
 		m.Replaces()
 	})
+}
+
+// noted is the source of a module that has a note with a manifest.
+func noted(manifest string) string {
+	return fmt.Sprintf("int total(int n) { return n; }\n__asm__(%q);\n", fmt.Sprintf(
+		".pushsection .note.darn, \"a\", @note\n.balign 4\n.long 5, %d, 1\n.asciz \"Darn\"\n.balign 4\n.ascii %q\n.balign 4\n.popsection\n", len(manifest), manifest))
+}
+
+func TestFixupsOfAManifestAreChecked(t *testing.T) {
+	for _, c := range []struct{ name, fixup, words string }{
+		{"one in the code", `{"addr": 4096, "type": 2, "symbol": "a.c:x", "addend": -4}`, ""},
+		{"of another type", `{"addr": 4096, "type": 8, "symbol": "x"}`, "has type R_X86_64_RELATIVE"},
+		{"of a thread-local variable of its own", `{"addr": 4096, "type": 23}`, "has type R_X86_64_TPOFF32"},
+		{"outside", `{"addr": 1073741823, "type": 2, "symbol": "x"}`, "alters bytes outside every segment"},
+		{"at the end", `{"addr": 18446744073709551615, "type": 1, "symbol": "x"}`, "alters bytes outside every segment"},
+		{"that leads outside", `{"addr": 4096, "type": 10, "addend": -1}`, "leads to"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m, err := Open(compile(t, noted(`{"format": 2, "language": "c", "fixups": [`+c.fixup+`]}`)))
+			if c.words != "" {
+				if finding.CodeOf(err) != finding.ModuleMalformed || !strings.Contains(err.Error(), c.words) {
+					t.Errorf("open says %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := m.Shared.Fixups
+			if len(f) != 1 || f[0].Symbol < 0 || m.Symbols[f[0].Symbol].Name != "a.c:x" || !m.Symbols[f[0].Symbol].Undefined {
+				t.Errorf("the fixups are %+v", f)
+			}
+		})
+	}
+}
+
+// Packed relative relocations say the same as others do.
+func TestPackedRelocationsAreRead(t *testing.T) {
+	source := "static int a, b; static int *table[200] = {&a, &b, [7] = &a, [70] = &b, [199] = &a}; int *total(int n) { return table[n]; }"
+	relative := func(flags ...string) (places []uint64) {
+		m, err := Open(compile(t, source, flags...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(m.Symbols, func(s Symbol) bool { return s.Name == "table" })
+		for _, r := range m.Relocs {
+			if at := r.Addr - m.Symbols[i].Addr; r.Type == elf.R_X86_64_RELATIVE && at < m.Symbols[i].Size {
+				places = append(places, at)
+			}
+		}
+		slices.Sort(places)
+		return places
+	}
+	plain, packed := relative(), relative("-Wl,-z,pack-relative-relocs")
+	if len(plain) != 5 || !slices.Equal(plain, packed) {
+		t.Errorf("they are at %#x, and packed at %#x", plain, packed)
+	}
 }
