@@ -196,7 +196,16 @@ func (c *change) choose(ctx context.Context) (err error) {
 		}
 	}
 	c.baseTree = base
-	c.units, err = unitsOf(ctx, commands, root, base, c.New, c.Source)
+	var left []string
+	c.units, left, err = unitsOf(ctx, commands, root, base, c.New, c.Source)
+	for _, rel := range left {
+		f := finding.Finding{Code: finding.UnsupportedBuild, Severity: finding.Warning, Source: filepath.Join(c.New, rel),
+			Message: "the file changed too, and nothing says how it is compiled: it is not in the module", Advice: "put it into compile_commands.json, if it is C or C++ of the program"}
+		if c.Source != "" {
+			f.Message, f.Advice = "the file changed too: other sources that include it stay what they are", "give the edited tree with --new instead of one file"
+		}
+		c.findings = append(c.findings, f)
+	}
 	return err
 }
 

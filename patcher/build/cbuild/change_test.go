@@ -176,6 +176,31 @@ func refuses(t *testing.T, err error, o ChangeOptions, code finding.Code, source
 	}
 }
 
+// What of an edit a module does not bring is said.
+func TestFilesThatStayOutAreNamed(t *testing.T) {
+	t.Run("a header that other sources include", func(t *testing.T) {
+		o := edited(t, [3]string{"shop.h", "FEE 0", "FEE 7"})
+		o.Source = filepath.Join(o.New, "a.c")
+		r, err := BuildChange(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Functions) != 1 || len(r.Findings) != 1 || r.Findings[0].Source != filepath.Join(o.New, "shop.h") || !strings.Contains(r.Findings[0].Message, "other sources that include it") {
+			t.Errorf("it replaces %v: %v", r.Functions, r.Findings)
+		}
+	})
+	t.Run("a source that no command compiles", func(t *testing.T) {
+		o := edited(t, [3]string{"shop.h", "FEE 0", "FEE 7"}, [3]string{"cart.cc", "return 1", "return 2"})
+		r, err := BuildChange(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Functions) != 2 || len(r.Findings) != 1 || r.Findings[0].Source != filepath.Join(o.New, "cart.cc") || !strings.Contains(r.Findings[0].Message, "nothing says how it is compiled") {
+			t.Errorf("it replaces %v: %v", r.Functions, r.Findings)
+		}
+	})
+}
+
 // Without optimisation too a string concerns only the function that uses it.
 func TestAStringWithoutOptimisation(t *testing.T) {
 	o := edited(t, [3]string{"shop.c", `"hello"`, `"good day to you"`})
@@ -273,8 +298,14 @@ func TestFlagsOfASingleFile(t *testing.T) {
 			}
 			o.Target = bare
 		}, "are not known: cc -O2 -g are taken"},
-		{"and a git revision", func(t *testing.T, o *ChangeOptions) {
+		{"and a git revision, with a file that git ignores", func(t *testing.T, o *ChangeOptions) {
 			text, err := os.ReadFile(o.Source)
+			text = append([]byte("#include \"generated.h\"\n"), text...)
+			for name, content := range map[string]string{"generated.h": "#define GENERATED 1\n", ".gitignore": "generated.h\n"} {
+				if err == nil {
+					err = os.WriteFile(filepath.Join(o.New, name), []byte(content), 0o644)
+				}
+			}
 			if err == nil {
 				err = os.WriteFile(o.Source, []byte(strings.Replace(string(text), edit[2], edit[1], 1)), 0o644)
 			}

@@ -27,6 +27,8 @@ type unit struct {
 }
 
 // extract writes a git revision of the repository that dir lies in to a folder.
+// Files that git ignores are there as they are: what is generated is often among
+// them.
 func extract(ctx context.Context, dir, revision, to string) (root string, err error) {
 	if root, err = repository(ctx, dir); err != nil {
 		return "", err
@@ -39,7 +41,7 @@ func extract(ctx context.Context, dir, revision, to string) (root string, err er
 	for {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
-			return root, nil
+			return root, linkIgnored(ctx, root, to)
 		}
 		if err != nil {
 			return "", err
@@ -66,6 +68,28 @@ func extract(ctx context.Context, dir, revision, to string) (root string, err er
 			return "", err
 		}
 	}
+}
+
+// linkIgnored puts links to the files that git ignores in a working tree into a
+// copy of the tree.
+func linkIgnored(ctx context.Context, root, to string) error {
+	list, err := output(ctx, root, "git", "ls-files", "--others", "--ignored", "--exclude-standard", "-z")
+	if err != nil {
+		return err
+	}
+	for rel := range strings.SplitSeq(list, "\x00") {
+		path := filepath.Join(to, rel)
+		if !filepath.IsLocal(rel) || exists(path) {
+			continue
+		}
+		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+			return err
+		}
+		if err := os.Symlink(filepath.Join(root, rel), path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // repository returns the top of the git working tree that dir lies in.
@@ -148,7 +172,7 @@ func differing(base, now string) (map[string]bool, error) {
 	found := map[string]bool{}
 	for rel, info := range is {
 		other, there := was[rel]
-		if there && info.Size() == other.Size() && equal(filepath.Join(base, rel), filepath.Join(now, rel)) {
+		if there && os.SameFile(info, other) || there && info.Size() == other.Size() && equal(filepath.Join(base, rel), filepath.Join(now, rel)) {
 			continue
 		}
 		found[rel] = true
@@ -168,11 +192,12 @@ func equal(a, b string) bool {
 }
 
 // unitsOf finds which of the sources changed between two trees, or include a file
-// that did. only, if not "", is the one that is asked for.
-func unitsOf(ctx context.Context, commands []command, root, base, now, only string) ([]unit, error) {
+// that did. only, if not "", is the one that is asked for. left are files that
+// differ too and that the units may not bring.
+func unitsOf(ctx context.Context, commands []command, root, base, now, only string) (units []unit, left []string, err error) {
 	differ, err := differing(base, now)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	// A file that is no source of its own may be included anywhere.
 	sources := map[string]bool{}
@@ -185,7 +210,11 @@ func unitsOf(ctx context.Context, commands []command, root, base, now, only stri
 	for rel := range differ {
 		included = included || !sources[rel]
 	}
-	var units []unit
+	for rel := range differ {
+		if code := IsSource(rel) || slices.Contains([]string{".s", ".S", ".asm"}, filepath.Ext(rel)); code && !sources[rel] && only == "" {
+			left = append(left, rel)
+		}
+	}
 	for i := range commands {
 		c := &commands[i]
 		rel, err := filepath.Rel(root, c.file)
@@ -227,16 +256,24 @@ func unitsOf(ctx context.Context, commands []command, root, base, now, only stri
 			return nil
 		})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	units = slices.DeleteFunc(units, func(u unit) bool { return len(u.changed) == 0 })
 	slices.SortFunc(units, func(a, b unit) int { return strings.Compare(a.name, b.name) })
 	if len(units) == 0 {
-		return nil, finding.Refuse(finding.NoChange, fmt.Sprintf("no source file of the program differs between %s and %s", base, now),
+		return nil, nil, finding.Refuse(finding.NoChange, fmt.Sprintf("no source file of the program differs between %s and %s", base, now),
 			"give the tree that the program was built from with --base, and the edited one with --new")
 	}
-	return units, nil
+	for _, u := range units {
+		for _, rel := range u.changed {
+			if only != "" && rel != u.name {
+				left = append(left, rel)
+			}
+		}
+	}
+	slices.Sort(left)
+	return units, left, nil
 }
 
 // each calls f for 0 to n-1, some at a time, and returns the first error.
