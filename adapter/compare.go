@@ -47,6 +47,10 @@ type returned struct {
 
 // compare calls both versions of a function of a patch.
 func (s *patches) compare(ctx context.Context, e *patcher.Engine, a arguments) (*comparison, error) {
+	if s.p.threads.are() {
+		return nil, finding.Refuse(finding.UnsupportedTarget, errNoCalls.Error(),
+			"have the program call both: deactivate the patch, look at a call, activate it and look at another")
+	}
 	call, err := parseCall(a.Expression)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/go-delve/delve/pkg/proc"
 	"github.com/google/go-dap"
@@ -23,21 +24,17 @@ type firstCall struct {
 // calledFirst is a first call.
 type calledFirst struct {
 	text   string
-	thread int64 // goroutine id, 0 if not known
+	thread int64 // as threads.idOf has it
 }
 
 // called returns the first call, if one of the threads makes it.
-func (f *firstCall) called(threads []proc.Thread) *calledFirst {
+func (f *firstCall) called(threads []proc.Thread, idOf func(proc.Thread) int64) *calledFirst {
 	for _, th := range threads {
 		addr, ok := f.stands(th)
 		if !ok {
 			continue
 		}
-		c := &calledFirst{text: fmt.Sprintf("first call of %s in %s", f.names[addr], f.title)}
-		if g, err := proc.GetG(th); err == nil && g != nil {
-			c.thread = g.ID
-		}
-		return c
+		return &calledFirst{text: fmt.Sprintf("first call of %s in %s", f.names[addr], f.title), thread: idOf(th)}
 	}
 	return nil
 }
@@ -74,10 +71,14 @@ func begins(target *proc.Target, entry uint64) uint64 {
 	if fn == nil || fn.Entry != entry {
 		return entry
 	}
-	if pc, err := proc.FirstPCAfterPrologue(target, fn, false); err == nil {
-		return pc
+	pc, err := proc.FirstPCAfterPrologue(target, fn, false)
+	switch {
+	case err != nil:
+		return entry
+	case pc == entry && strings.HasPrefix(fn.Name, cPrefix):
+		return bodyOf(target.BinInfo(), fn)
 	}
-	return entry
+	return pc
 }
 
 // unwatchFirst removes the breakpoints of watchFirst, if they are still there.

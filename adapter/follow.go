@@ -86,7 +86,7 @@ func (s *patches) set(h *header, msg []byte) {
 		}
 		named = s.told.number(asked, h.Body)
 		s.told.hear(named)
-		moves = len(s.files()) > 0
+		moves = len(s.files()) > 0 || h.Command == "setFunctionBreakpoints" && s.p.threads.are()
 	}
 	if !moves && !conflict && !shared {
 		s.p.pass(edit(msg, "body", func([]byte) []byte { return named }))
@@ -267,7 +267,9 @@ func (b *placed) find() bool {
 		}
 		for _, name := range b.told.standsFor(b.bp.LogicalID, names) {
 			addrs, _ := proc.FindFunctionLocation(b.target, name, 0)
-			all = append(all, addrs...)
+			for _, addr := range addrs {
+				all = append(all, begins(b.target, addr))
+			}
 		}
 	} else {
 		return false

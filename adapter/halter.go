@@ -144,7 +144,7 @@ func (p *proxy) examine(h *hold) error {
 	alone := h.joined == nil || h.late // the stop is the hold's own
 	p.mu.Unlock()
 	if h.wasRun && alone {
-		reason := coincidence(group)
+		reason := coincidence(group, p.threads.idOf)
 		p.mu.Lock()
 		// A stop that was reported as what it was may be over by now.
 		if h.run == p.run {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ import (
 	"github.com/google/go-dap"
 
 	"github.com/darn-dev/darn/adapter/dapclient"
+	"github.com/darn-dev/darn/patcher/process"
 )
 
 // built holds the programs built for the tests, by folder in testdata.
@@ -390,8 +392,17 @@ func mustBeWhole(t testing.TB, target *child) {
 		t.Fatal(err)
 	}
 	defer memory.Close()
+	base := uint64(0)
+	if f.Type == elf.ET_DYN {
+		maps, err := process.ReadMaps(target.Process.Pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(maps, func(m process.Mapping) bool { return m.Path == target.Path && m.Offset == 0 })
+		base = maps[i].Start
+	}
 	got := make([]byte, len(want))
-	if _, err := memory.ReadAt(got, int64(section.Addr)); err != nil {
+	if _, err := memory.ReadAt(got, int64(base+section.Addr)); err != nil {
 		t.Fatalf("the target's text can't be read: %v", err)
 	}
 	for i := range want {

@@ -28,6 +28,7 @@ type proxy struct {
 	holding chan struct{} // holds one token while there is a hold
 	patches patches
 	guard   *guard.Guard
+	threads threads
 
 	mu       sync.Mutex
 	debugger *debugger.Debugger // of the session, from its initialized event on
@@ -71,6 +72,7 @@ func newProxy(conn io.ReadWriteCloser, cfg Config) *proxy {
 		state:   state{changed: make(chan struct{}), lastSets: make(map[string]*header)},
 	}
 	p.patches.init(p)
+	p.threads.init(p)
 	p.inner = newSessionConn(p.fromSession)
 	p.session = delve.NewSession(p.inner, &delve.Config{
 		Config:        cfg.delve(make(chan struct{})),
@@ -162,6 +164,8 @@ func (p *proxy) fromClient(msg []byte) {
 		return
 	case h.Command == "disassemble" && p.patches.disassemble(h):
 		return
+	case h.Command == "threads" && p.threads.list(h):
+		return
 	case h.Command == "configurationDone", h.Command == "setBreakpoints", h.Command == "setFunctionBreakpoints":
 		p.patches.prepare()
 	case (h.Command == "attach" || h.Command == "launch") && p.refusesStart(h):
@@ -179,9 +183,16 @@ func (p *proxy) fromClient(msg []byte) {
 	if h.Command == "setBreakpoints" {
 		msg = p.patches.renumber(h, msg)
 	}
+	msg, at, ok := p.threads.prepare(h, msg)
+	if !ok {
+		return
+	}
 	stepGoesOn := h.Command == "continue" && p.stepGoesOn()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if at.thread != 0 && p.phase == stopped {
+		p.threads.switchTo(at, h)
+	}
 	p.forwarded(h, stepGoesOn)
 	if setRequest(h.Command) {
 		// As the session gets it, to be made again if need be.
@@ -221,6 +232,16 @@ func (p *proxy) fromSession(msg []byte) {
 		}
 		return
 	}
+	if h.Event == "stopped" {
+		var onward string
+		if msg, onward = p.threads.atStop(msg); onward != "" {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.threads.goOn(onward)
+			return
+		}
+		_ = json.Unmarshal(msg, &h)
+	}
 	if h.Event == "stopped" || h.Event == "output" {
 		if msg = p.patches.watches.atStop(msg, &h); msg == nil {
 			return
@@ -229,7 +250,10 @@ func (p *proxy) fromSession(msg []byte) {
 	}
 	pid := 0
 	if h.Event == "initialized" {
-		pid = debuggerOf(p.session).ProcessPid()
+		group, unlock := debuggerOf(p.session).LockTargetGroup()
+		pid = group.Selected.Pid()
+		p.threads.begin(group)
+		unlock()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -246,7 +270,9 @@ func (p *proxy) fromSession(msg []byte) {
 			p.patches.set(&h, msg)
 			return
 		}
-		p.pass(msg)
+		p.threads.answer(&h, msg)
+	case h.Event == "continued":
+		p.threads.answer(&h, msg)
 	case h.Event == "stopped":
 		p.passStop(msg, &h)
 		p.patches.vigil.stopped(&h)
@@ -287,7 +313,7 @@ func (p *proxy) passStop(msg []byte, h *header) {
 		return
 	}
 	if body.Reason != "pause" || asked || hold == nil {
-		p.pass(p.patches.told.nameHits(msg))
+		p.pass(p.threads.told(p.patches.told.nameHits(msg)))
 		return
 	}
 	p.client.put(func() []byte {
@@ -302,7 +328,7 @@ func (p *proxy) passStop(msg []byte, h *header) {
 		}
 		reason := p.coincided
 		p.coincided = nil
-		return p.patches.told.nameHits(reason.report(msg))
+		return p.threads.told(p.patches.told.nameHits(reason.report(msg)))
 	})
 }
 

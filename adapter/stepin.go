@@ -3,7 +3,6 @@ package adapter
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"strings"
 
 	"github.com/go-delve/delve/pkg/proc"
@@ -15,7 +14,7 @@ import (
 // A step into a call ends, for Delve, in the function that is called, behind its
 // entry: of a patched one in old code, which nobody comes by. So for the time of
 // the step there is a breakpoint of Darn's in all new code, for the goroutine
-// that steps; where it stops the step has ended.
+// or thread that steps; where it stops the step has ended.
 
 // prepareStepIn gets new code ready for a step of the client's into a call.
 func (s *patches) prepareStepIn(h *header) {
@@ -54,7 +53,7 @@ func (s *patches) prepareStepIn(h *header) {
 		if err := step.set(group, ""); err != nil {
 			return err
 		}
-		if err := group.ChangeBreakpointCondition(step.bp, fmt.Sprintf("runtime.curg.goid == %d", a.ThreadId), "", false); err != nil {
+		if err := group.ChangeBreakpointCondition(step.bp, s.p.threads.isCondition(a.ThreadId), "", false); err != nil {
 			step.remove(group)
 			return err
 		}

@@ -11,7 +11,7 @@ import (
 // stopReason is why a target stopped, in the words of a stopped event.
 type stopReason struct {
 	reason, description, text string
-	thread                    int64 // goroutine id
+	thread                    int64 // as threads.idOf has it
 	breakpoints               []int
 }
 
@@ -24,7 +24,7 @@ const (
 // coincidence returns the reason for which the session will report a stop that
 // met a halt, nil if it will not, or if it's for a breakpoint of Darn's own. The
 // group is locked and stopped.
-func coincidence(group *proc.TargetGroup) *stopReason {
+func coincidence(group *proc.TargetGroup, idOf func(proc.Thread) int64) *stopReason {
 	target := group.Selected
 	threads := append([]proc.Thread{target.CurrentThread()}, target.ThreadList()...)
 	for _, th := range threads {
@@ -32,25 +32,32 @@ func coincidence(group *proc.TargetGroup) *stopReason {
 		if bp.Breakpoint == nil || !bp.Active || bp.Logical == nil || bp.Logical.Tracepoint || isPlace(bp.Logical) {
 			continue
 		}
-		r := &stopReason{reason: "breakpoint", breakpoints: []int{bp.LogicalID()}}
-		if g, err := proc.GetG(th); err == nil && g != nil {
-			r.thread = g.ID
-		}
-		switch name := bp.Logical.Name; {
-		case name == proc.FatalThrow:
+		r := reasonOf(bp)
+		r.thread = idOf(th)
+		switch bp.Logical.Name {
+		case proc.FatalThrow:
 			r.reason, r.description, r.text = "exception", "fatal error", evalString(target, r.thread, "s")
-		case name == proc.UnrecoveredPanic:
+		case proc.UnrecoveredPanic:
 			r.reason, r.description, r.text = "exception", "panic", evalString(target, r.thread, "(*msgs).arg.(data)")
-		case bp.WatchType != 0:
-			r.reason, r.breakpoints = "data breakpoint", nil
-		case strings.HasPrefix(name, functionBreakpoint):
-			r.reason = "function breakpoint"
-		case strings.HasPrefix(name, instructionBreakpoint):
-			r.reason = "instruction breakpoint"
 		}
 		return r
 	}
 	return nil
+}
+
+// reasonOf returns the reason for which a thread has stopped at a breakpoint of
+// the client's.
+func reasonOf(bp *proc.BreakpointState) *stopReason {
+	r := &stopReason{reason: "breakpoint", breakpoints: []int{bp.LogicalID()}}
+	switch name := bp.Logical.Name; {
+	case bp.WatchType != 0:
+		r.reason, r.breakpoints = "data breakpoint", nil
+	case strings.HasPrefix(name, functionBreakpoint):
+		r.reason = "function breakpoint"
+	case strings.HasPrefix(name, instructionBreakpoint):
+		r.reason = "instruction breakpoint"
+	}
+	return r
 }
 
 // evalString returns the value of an expression in the top frame of a

@@ -215,7 +215,7 @@ func (w *watches) look(stopped bool) (reached []*point, threads int, call *calle
 		return hit
 	})
 	w.firsts = slices.DeleteFunc(w.firsts, func(f *firstCall) bool {
-		c := f.called(all)
+		c := f.called(all, w.p.threads.idOf)
 		if c != nil {
 			call = c
 		}
