@@ -1,4 +1,5 @@
 import * as vscode from 'vscode';
+import { languages } from './cSource';
 import { Debounce } from './debounce';
 import { t } from './l10n';
 import type { Patcher } from './patch';
@@ -8,7 +9,7 @@ import { setting } from './settings';
 /** For how long files may go on being saved before a patch is built of them, ms. */
 const patience = 500;
 
-/** Patches the running program when Go files are saved, as the setting says. */
+/** Patches the running program when its files are saved, as the setting says. */
 export function applyOnSave(sessions: Sessions, patcher: Patcher): vscode.Disposable {
   const saved = new Debounce<vscode.TextDocument>(patience, (documents) => void apply(documents));
 
@@ -41,7 +42,7 @@ export function applyOnSave(sessions: Sessions, patcher: Patcher): vscode.Dispos
   };
 
   return vscode.Disposable.from(saved, vscode.workspace.onDidSaveTextDocument((document) => {
-    if (document.languageId === 'go' && document.uri.scheme === 'file') {
+    if (languages.includes(document.languageId) && document.uri.scheme === 'file' && !patcher.saving) {
       saved.add(document);
     }
   }));

@@ -1,6 +1,8 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import * as os from 'node:os';
 import * as path from 'node:path';
+import type { CEdit } from './cBuild';
 import { exec } from './exec';
 import { t } from './l10n';
 import { parsePlace } from './place';
@@ -21,6 +23,8 @@ export interface BuildOptions {
   /** Texts that stand for files, by path: buffers that are not saved. */
   buffers: ReadonlyMap<string, string>;
   partial: boolean;
+  /** Of a program of C or C++: what was edited. Its files must be saved. */
+  c?: CEdit | undefined;
   env?: NodeJS.ProcessEnv;
   signal: AbortSignal;
   progress: (step: Step) => void;
@@ -43,17 +47,21 @@ export async function build(o: BuildOptions): Promise<BuildResult> {
   try {
     const args = ['build', '--json', '--progress', '--pid', String(o.pid), '--output', o.output];
     const copies = new Map<string, string>();
-    if (o.buffers.size > 0) {
+    if (o.buffers.size > 0 && !o.c) {
       args.push('--overlay', await writeOverlay(scratch, o.buffers, copies));
     }
     if (o.base) {
       args.push('--base', o.base);
     }
-    if (o.partial) {
+    if (o.c?.commands) {
+      args.push('--compile-commands', o.c.commands);
+    }
+    if (o.partial && !o.c) {
       args.push('--partial');
     }
-    if (o.package) {
-      args.push(o.package);
+    const what = o.c ? o.c.file : o.package;
+    if (what) {
+      args.push(what);
     }
     await mkdir(path.dirname(o.output), { recursive: true });
     const ended = await exec(o.darn, args, {
@@ -72,10 +80,19 @@ export async function build(o: BuildOptions): Promise<BuildResult> {
     if (o.signal.aborted) {
       throw new Cancelled();
     }
-    return parseBuild(ended.stdout, ended.stderr, o.cwd, copies);
+    return await identify(parseBuild(ended.stdout, ended.stderr, o.cwd, copies));
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }
+}
+
+/** A module of C has no other id than the sum of its file, by which its patch is known too. */
+async function identify(built: BuildResult): Promise<BuildResult> {
+  if (!built.id) {
+    built.id = createHash('sha256').update(await readFile(built.path)).digest('hex');
+    built.name = path.basename(built.path, '.so');
+  }
+  return built;
 }
 
 /**
@@ -131,13 +148,14 @@ export function parseBuild(stdout: string, stderr: string, cwd: string, copies?:
 export const compileError = 'compile-error';
 
 /**
- * The errors in what the go command printed. Relative paths start at cwd. Of files
- * in an overlay it names the copies.
+ * The errors in what the go command or a compiler of C printed. Relative paths start
+ * at cwd. Of files in an overlay the former names the copies.
  */
 export function compilerErrors(text: string, cwd: string, copies: ReadonlyMap<string, string> = new Map()): Finding[] {
   const findings: Finding[] = [];
   for (const line of text.split('\n')) {
-    const m = /(?:^|\s)((?:[^\s:]+)\.go:\d+(?::\d+)?): (.+)$/.exec(line);
+    const m = /(?:^|\s)((?:[^\s:]+)\.go:\d+(?::\d+)?): (.+)$/.exec(line)
+      ?? /^([^\s:]+:\d+(?::\d+)?): (?:fatal )?error: (.+)$/.exec(line);
     const place = parsePlace(m?.[1]);
     if (m && place) {
       const file = path.resolve(cwd, place.file);

@@ -1,4 +1,5 @@
 import * as vscode from 'vscode';
+import { languages } from './cSource';
 import { t } from './l10n';
 import { patchedFunctions } from './patchedFunctions';
 import type { Sessions } from './sessions';
@@ -21,7 +22,7 @@ export class PatchLenses implements vscode.CodeLensProvider, vscode.Disposable {
           this.change.fire();
         }
       }),
-      vscode.languages.registerCodeLensProvider({ language: 'go', scheme: 'file' }, this),
+      vscode.languages.registerCodeLensProvider(languages.map((language) => ({ language, scheme: 'file' })), this),
     );
   }
 

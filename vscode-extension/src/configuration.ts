@@ -14,6 +14,7 @@ export class Configurations implements vscode.DebugConfigurationProvider {
   provideDebugConfigurations(): vscode.DebugConfiguration[] {
     return [
       { name: t('Darn: Debug Package'), type: 'darn', request: 'launch', mode: 'auto', program: '${fileDirname}' },
+      { name: t('Darn: Launch C or C++ Program'), type: 'darn', request: 'launch', mode: 'exec', program: '${workspaceFolder}/program' },
       { name: t('Darn: Attach to Process'), type: 'darn', request: 'attach', mode: 'local', processId: '${command:pickProcess}' },
     ];
   }
@@ -39,7 +40,7 @@ export class Configurations implements vscode.DebugConfigurationProvider {
         }
         a.processId = pid;
       }
-      await this.snapshots.take(a);
+      await this.snapshots.take(a, around.folder);
       return a;
     } catch (error) {
       const open = t('Open launch.json');

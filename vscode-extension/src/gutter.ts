@@ -1,4 +1,5 @@
 import * as vscode from 'vscode';
+import { languages } from './cSource';
 import { t } from './l10n';
 import type { Patch } from './protocol';
 import { patchedFunctions } from './patchedFunctions';
@@ -31,7 +32,7 @@ export class GutterMarks implements vscode.Disposable {
   }
 
   private async draw(editor: vscode.TextEditor): Promise<void> {
-    if (editor.document.languageId !== 'go') {
+    if (!languages.includes(editor.document.languageId)) {
       return;
     }
     const marks = { on: [] as vscode.DecorationOptions[], off: [] as vscode.DecorationOptions[] };

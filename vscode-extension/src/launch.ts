@@ -14,6 +14,7 @@ export interface Attributes {
   envFile?: string | string[];
   processId?: number | string;
   base?: string;
+  compileCommands?: string;
   [other: string]: unknown;
 }
 

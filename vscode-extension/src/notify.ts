@@ -1,4 +1,5 @@
 import * as vscode from 'vscode';
+import { languages } from './cSource';
 import type { Findings } from './findings';
 import { t } from './l10n';
 import { workspaceModules } from './modules';
@@ -19,7 +20,7 @@ export class Notifier {
     output().error(`${title}\n${refusal.findings.map(describe).join('\n') || refusal.message}`);
     const fallback = vscode.window.activeTextEditor?.document;
     const first = await this.findings.show(refusal.findings, session, await workspaceModules(),
-      fallback?.languageId === 'go' ? fallback.uri : undefined);
+      fallback && languages.includes(fallback.languageId) ? fallback.uri : undefined);
     const decisive = refusal.findings.find((f) => f.severity === 'error') ?? refusal.findings[0];
     if (decisive && this.silenced().includes(decisive.code)) {
       vscode.window.setStatusBarMessage(`$(circle-slash) ${title}`, 8000);

@@ -1,6 +1,8 @@
 import * as path from 'node:path';
 import * as vscode from 'vscode';
 import { build, Cancelled, type BuildOptions } from './build';
+import { findCommands } from './cBuild';
+import { isC, isCSource } from './cSource';
 import type { Findings } from './findings';
 import { t } from './l10n';
 import { buildPlace, environment, type BuildPlace } from './launch';
@@ -22,10 +24,16 @@ import { functionCount, pauseWords, receiptWords } from './words';
 const builtKey = 'darn.built';
 const mostBuilt = 500;
 
+/** What the names of modules end with that are built from one file of several. */
+const aloneMark = '-alone';
+
 /** Patches running programs from the edited workspace. */
 export class Patcher {
   private running: { abort: AbortController; done: Promise<unknown> } | undefined;
   private readonly state = new vscode.EventEmitter<string | undefined>();
+
+  /** Set while files are saved for a build. */
+  saving = false;
 
   /** Fires with what is being done, undefined when nothing is any more. */
   readonly onDidProgress = this.state.event;
@@ -139,7 +147,9 @@ export class Patcher {
       return patch;
     }
     step(t('activating…'));
-    const plan = planActivation(session.patches, patch.id, this.own);
+    // A file of C that was built alone has nothing of the other files' edits.
+    const alone = session.target?.language === 'c' && built.path.endsWith(`${aloneMark}.so`);
+    const plan = planActivation(session.patches, patch.id, (p) => this.own(p) && (!alone || p.name === patch.name));
     const now = (await session.activate({
       id: patch.id,
       ...(plan.replace && { replace: true }),
@@ -188,6 +198,9 @@ export class Patcher {
       throw new Refusal(t('The program has ended. Start it again.'));
     }
     const a = session.configuration;
+    if (target.language === 'c') {
+      return this.cOptions(session, signal);
+    }
     const place = buildPlace(a) ?? (await this.foundPlace(session));
     const snapshot = await this.snapshots.of(a);
     const scope = vscode.Uri.file(place.cwd);
@@ -204,6 +217,44 @@ export class Patcher {
       buffers: unsaved(),
       partial: setting('partial', scope),
       env: { ...process.env, ...environment(a), ...snapshot?.env },
+      signal,
+    };
+  }
+
+  /** What to build of a program of C or C++. Its compiler reads files: they are saved. */
+  private async cOptions(session: Session, signal: AbortSignal): Promise<Omit<BuildOptions, 'progress'>> {
+    const a = session.configuration;
+    const folder = (session.debug.workspaceFolder ?? vscode.workspace.workspaceFolders?.[0])?.uri.fsPath;
+    const shown = vscode.window.activeTextEditor?.document;
+    const edited = vscode.workspace.textDocuments.filter((d) => isC(d.languageId) && d.uri.scheme === 'file' && d.isDirty);
+    const file = [shown, ...edited].find((d) => d?.uri.scheme === 'file' && isCSource(d.uri.fsPath))?.uri.fsPath;
+    const cwd = folder ?? (file && path.dirname(file));
+    const commands = cwd === undefined ? undefined : await findCommands(cwd, a.compileCommands);
+    if (cwd === undefined || (file === undefined && !commands)) {
+      throw new Refusal(t('What was edited is not known: show the edited source file in the editor, or name the compile_commands.json of the program in launch.json.'));
+    }
+    this.saving = true;
+    try {
+      for (const d of edited) {
+        await d.save();
+      }
+    } finally {
+      this.saving = false;
+    }
+    const snapshot = await this.snapshots.of(a);
+    const modules = path.join(this.storage, 'modules');
+    await sweep(modules);
+    const name = commands || file === undefined ? path.basename(cwd) : `${path.basename(file, path.extname(file))}${aloneMark}`;
+    return {
+      darn: this.binary(),
+      pid: session.target?.pid ?? 0,
+      cwd,
+      base: [a.base, snapshot?.base, setting('base', vscode.Uri.file(cwd))].find(Boolean) ?? 'HEAD',
+      output: path.join(modules, String(session.target?.pid), Date.now().toString(36), `${name}.so`),
+      buffers: new Map(),
+      partial: false,
+      c: { file: commands ? undefined : file, commands },
+      env: { ...process.env, ...snapshot?.env },
       signal,
     };
   }

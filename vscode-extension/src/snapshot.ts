@@ -23,10 +23,11 @@ const most = 20_000;
 /**
  * Keeps the source around dir in the folder store, which must not exist yet: that
  * of the git repository, or else of the workspace or the module. Nothing is
- * written anywhere else. Undefined if there is too much of it, or no module.
+ * written anywhere else. Undefined if there is too much of it, or no module; with
+ * whole dir itself is taken where there is no repository.
  */
-export async function takeSnapshot(dir: string, store: string): Promise<Snapshot | undefined> {
-  return (await gitSnapshot(dir, store)) ?? (await copySnapshot(dir, store));
+export async function takeSnapshot(dir: string, store: string, whole = false): Promise<Snapshot | undefined> {
+  return (await gitSnapshot(dir, store)) ?? (await copySnapshot(dir, store, whole));
 }
 
 /** A commit of the working tree whose objects lie in store. */
@@ -82,8 +83,8 @@ async function gitSnapshot(dir: string, store: string): Promise<Snapshot | undef
 }
 
 /** A copy of the workspace's or the module's folder. */
-async function copySnapshot(dir: string, store: string): Promise<Snapshot | undefined> {
-  const root = (await above(dir, 'go.work')) ?? (await above(dir, 'go.mod'));
+async function copySnapshot(dir: string, store: string, whole: boolean): Promise<Snapshot | undefined> {
+  const root = whole ? dir : (await above(dir, 'go.work')) ?? (await above(dir, 'go.mod'));
   if (!root || (await countFiles(root, most)) >= most) {
     return undefined;
   }

@@ -57,6 +57,10 @@ describe('compilerErrors', () => {
   it('names the file that a copy stands for', () => {
     assert.equal(compilerErrors('../tmp/0-a.go:3:1: no', '/ws', new Map([['/tmp/0-a.go', '/ws/a.go']]))[0]?.source, '/ws/a.go:3:1');
   });
+  it('reads the errors of a compiler of C, and leaves out its warnings', () => {
+    const said = 'cc -c a.c: exit status 1\n/src/a.c: In function \'f\':\n/src/a.c:3:7: warning: unused\n/src/a.c:4:2: error: \'x\' undeclared\nb.h:1: fatal error: no c.h';
+    assert.deepEqual(compilerErrors(said, '/ws').map((f) => [f.source, f.message]), [['/src/a.c:4:2', '\'x\' undeclared'], ['/ws/b.h:1', 'no c.h']]);
+  });
   it('reads no place where there is none', () => assert.deepEqual(compilerErrors('no required module provides x; to add it:\n\tgo get x', '/ws'), []));
 });
 
@@ -88,6 +92,13 @@ describe('build', () => {
     assert.deepEqual(steps, ['one']);
     assert.match(await readFile(path.join(dir, 'args'), 'utf8'),
       /^build --json --progress --pid 7 --output .*m\.so --overlay .*overlay\.json --base HEAD~1 --partial\n$/);
+  });
+  it('names the file of C and how it is compiled, and the module by the sum of its file', async () => {
+    const command = await script(`echo "$*" > ${dir}/args; printf '' > ${dir}/brew.so; echo '{"path":"${dir}/brew.so","functions":[]}'`);
+    const built = await build({ ...options(command, new AbortController().signal, () => undefined), c: { file: '/src/brew.c', commands: '/src/db.json' } });
+    assert.deepEqual([built.id, built.name], ['e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855', 'brew']);
+    assert.match(await readFile(path.join(dir, 'args'), 'utf8'),
+      /^build --json --progress --pid 7 --output .*m\.so --base HEAD~1 --compile-commands \/src\/db\.json \/src\/brew\.c\n$/);
   });
   it('ends the command when it is cancelled', async () => {
     const abort = new AbortController();
