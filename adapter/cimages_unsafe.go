@@ -42,25 +42,45 @@ const framePointer = 6
 
 // bodyOf returns where the body of a function of C begins: behind a prologue that
 // makes a frame, as code that is not optimised has it, and before which there are no
-// arguments where the debugging information has them. Compilers mostly don't say
-// where it ends, but the next line is behind it.
+// arguments where the debugging information has them. Few compilers say where it
+// ends, but the table of lines has a row for what is behind it, though that may be on
+// the same line.
 func bodyOf(bi *proc.BinaryInfo, fn *proc.Function) uint64 {
-	file, line, _ := bi.PCToLine(fn.Entry)
-	frames := biField(bi, "frameEntries").Addr().Interface().(*frame.FrameDescriptionEntries)
-	for pc := fn.Entry + 1; pc < fn.End; pc++ {
-		if f, l, _ := bi.PCToLine(pc); f != file || l == line {
-			continue
+	image := bi.PCToImage(fn.Entry)
+	data := dwarfOf(image)
+	if data == nil {
+		return fn.Entry
+	}
+	unit, err := data.Reader().SeekPC(fn.Entry - image.StaticBase)
+	if err != nil {
+		return fn.Entry
+	}
+	lines, err := data.LineReader(unit)
+	if err != nil || lines == nil {
+		return fn.Entry
+	}
+	// The rows are in the order of addresses in each part of the table only.
+	var row dwarf.LineEntry
+	entry, inside := fn.Entry-image.StaticBase, false
+	for {
+		if err := lines.Next(&row); err != nil {
+			return fn.Entry
 		}
-		fde, err := frames.FDEForPC(pc)
-		if err != nil {
+		if inside && (row.EndSequence || row.Address > entry) {
 			break
 		}
-		if at, err := fde.EstablishFrame(pc); err == nil && at.CFA.Reg == framePointer {
-			return pc
-		}
-		break
+		inside = row.Address == entry && !row.EndSequence
 	}
-	return fn.Entry
+	body := row.Address + image.StaticBase
+	frames := biField(bi, "frameEntries").Addr().Interface().(*frame.FrameDescriptionEntries)
+	fde, err := frames.FDEForPC(body)
+	if err != nil || row.EndSequence || body >= fn.End {
+		return fn.Entry
+	}
+	if at, err := fde.EstablishFrame(body); err != nil || at.CFA.Reg != framePointer {
+		return fn.Entry
+	}
+	return body
 }
 
 // imageDWARF is where an image keeps what was read of its debugging information.

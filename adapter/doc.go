@@ -9,5 +9,8 @@
 //	client ── proxy ──────────────── Delve's Session ── debugger ── target
 //	            └─ darn/… ─ Engine ─ process ───────────────┘
 //
+// A program of C has no goroutines, and Delve's session no threads: see threads.go
+// for how it is made to serve them all the same.
+//
 // See halter.go for how the target is halted without the client noticing.
 package adapter

@@ -72,13 +72,23 @@ func begins(target *proc.Target, entry uint64) uint64 {
 		return entry
 	}
 	pc, err := proc.FirstPCAfterPrologue(target, fn, false)
-	switch {
-	case err != nil:
-		return entry
-	case pc == entry && strings.HasPrefix(fn.Name, cPrefix):
-		return bodyOf(target.BinInfo(), fn)
+	if err != nil {
+		pc = entry
+	}
+	if pc == entry {
+		return behindPrologue(target, entry)
 	}
 	return pc
+}
+
+// behindPrologue returns where the body of a function of C begins that has its entry
+// at addr, and addr if there is none: of other languages Delve knows it.
+func behindPrologue(target *proc.Target, addr uint64) uint64 {
+	fn := target.BinInfo().PCToFunc(addr)
+	if fn == nil || fn.Entry != addr || fn.Name != "" && !strings.HasPrefix(fn.Name, cPrefix) {
+		return addr
+	}
+	return bodyOf(target.BinInfo(), fn)
 }
 
 // unwatchFirst removes the breakpoints of watchFirst, if they are still there.

@@ -86,7 +86,7 @@ func (s *patches) set(h *header, msg []byte) {
 		}
 		named = s.told.number(asked, h.Body)
 		s.told.hear(named)
-		moves = len(s.files()) > 0 || h.Command == "setFunctionBreakpoints" && s.p.threads.are()
+		moves = len(s.files()) > 0 || s.p.threads.are()
 	}
 	if !moves && !conflict && !shared {
 		s.p.pass(edit(msg, "body", func([]byte) []byte { return named }))
@@ -268,7 +268,7 @@ func (b *placed) find() bool {
 		for _, name := range b.told.standsFor(b.bp.LogicalID, names) {
 			addrs, _ := proc.FindFunctionLocation(b.target, name, 0)
 			for _, addr := range addrs {
-				all = append(all, begins(b.target, addr))
+				all = append(all, behindPrologue(b.target, addr))
 			}
 		}
 	} else {
@@ -298,7 +298,7 @@ func (b *placed) onLine() (addrs []uint64) {
 		all, _ := proc.FindFileLocation(b.target, file, line)
 		for _, addr := range all {
 			if b.files.at(addr) == e {
-				addrs = append(addrs, addr)
+				addrs = append(addrs, behindPrologue(b.target, addr))
 			}
 		}
 	}

@@ -237,10 +237,13 @@ func (p *proxy) fromSession(msg []byte) {
 		if msg, onward = p.threads.atStop(msg); onward != "" {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			p.threads.goOn(onward)
+			p.threads.goOn(onward, msg)
 			return
 		}
 		_ = json.Unmarshal(msg, &h)
+	}
+	if h.Event == "output" {
+		msg = p.threads.logged(msg)
 	}
 	if h.Event == "stopped" || h.Event == "output" {
 		if msg = p.patches.watches.atStop(msg, &h); msg == nil {

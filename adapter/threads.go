@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-delve/delve/pkg/proc"
 	"github.com/google/go-dap"
+	"github.com/ianlancetaylor/demangle"
 )
 
 // A target without goroutines, as one of C, has threads only, and Delve's session
@@ -118,21 +119,24 @@ func (t *threads) list(h *header) bool {
 	if !alive {
 		return false
 	}
+	t.mu.Lock()
+	pid := t.pid
+	t.mu.Unlock()
 	body := dap.ThreadsResponseBody{Threads: []dap.Thread{}}
-	for _, id := range t.all() {
-		body.Threads = append(body.Threads, dap.Thread{Id: id, Name: t.name(id)})
+	for _, id := range tracedThreads(pid) {
+		body.Threads = append(body.Threads, dap.Thread{Id: id, Name: threadName(pid, id)})
 	}
 	t.p.respond(h, body)
 	return true
 }
 
-// all returns the ids of the threads that are traced: a helper of Darn's in the
-// target is not, and neither is it the program's.
-func (t *threads) all() (ids []int) {
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*", t.pid))
+// tracedThreads returns the threads of a process that are traced: a helper of Darn's
+// in the target is not, and neither is it the program's.
+func tracedThreads(pid int) (ids []int) {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*", pid))
 	for _, task := range tasks {
 		id, err := strconv.Atoi(filepath.Base(task))
-		if err == nil && t.traced(id) {
+		if err == nil && isTraced(pid, id) {
 			ids = append(ids, id)
 		}
 	}
@@ -140,15 +144,15 @@ func (t *threads) all() (ids []int) {
 	return ids
 }
 
-// traced tells whether a thread lives and the debugger has it.
-func (t *threads) traced(id int) bool {
-	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/status", t.pid, id))
+// isTraced tells whether a thread lives and a debugger has it.
+func isTraced(pid, id int) bool {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/status", pid, id))
 	traced := false
 	for line := range strings.Lines(string(status)) {
 		key, value, _ := strings.Cut(line, ":")
 		value = strings.TrimSpace(value)
 		switch {
-		case key == "State" && (value[0] == 'Z' || value[0] == 'X'):
+		case key == "State" && strings.ContainsAny(value[:1], "ZX"):
 			return false
 		case key == "TracerPid":
 			traced = value != "0"
@@ -157,9 +161,9 @@ func (t *threads) traced(id int) bool {
 	return traced
 }
 
-// name returns what a thread is called.
-func (t *threads) name(id int) string {
-	comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/comm", t.pid, id))
+// threadName returns what a thread is called.
+func threadName(pid, id int) string {
+	comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/comm", pid, id))
 	return fmt.Sprintf("%s (%d)", strings.TrimSuffix(string(comm), "\n"), id)
 }
 
@@ -502,8 +506,8 @@ func (t *threads) showFrames(body []byte, asked *threadRequest) []byte {
 				f.Name = name + rest
 				f.Source, f.Line, f.PresentationHint = nil, 0, "subtle"
 				raw = marshal(f)
-			} else if name, ok := strings.CutPrefix(f.Name, cPrefix); ok {
-				raw = edit(raw, "name", func([]byte) []byte { return marshal(name) })
+			} else {
+				raw = edit(raw, "name", func([]byte) []byte { return marshal(cFrame(f.Name, name)) })
 			}
 			named = append(named, raw)
 		}
@@ -513,6 +517,24 @@ func (t *threads) showFrames(body []byte, asked *threadRequest) []byte {
 		body = edit(body, "totalFrames", func([]byte) []byte { return marshal(end) })
 	}
 	return body
+}
+
+// cFrame returns what a function is called that has a name of Delve's, perhaps marked
+// as old, and one in the symbol table. Of a function of C++ Delve knows the last part
+// of the name, or nothing.
+func cFrame(delve, symbol string) string {
+	name, old := strings.CutSuffix(strings.TrimPrefix(delve, cPrefix), oldSuffix)
+	if mangled, _, _ := strings.Cut(symbol, " "); strings.HasPrefix(mangled, "_Z") {
+		if full, err := demangle.ToString(mangled, demangle.NoParams); err == nil {
+			name = full
+		}
+	} else if name == "" {
+		name = mangled
+	}
+	if old {
+		name += oldSuffix
+	}
+	return name
 }
 
 // explain answers a request for what the program stopped for.
@@ -531,15 +553,15 @@ func (t *threads) explain(h *header, thread int) {
 
 // atStop gives a stopped event the thread that it is about, and names those that
 // have come to a breakpoint at the same moment: when the target goes on they do, and
-// nothing is said of them. A stop at the entry of a function is not shown: it returns
-// nil then, and the command for the session that has the target go on. It is called
+// nothing is said of them. A stop at the entry of a function is not shown: then it
+// returns the command too with which the session is to go on. It is called
 // in the session's goroutine without p.mu.
 func (t *threads) atStop(msg []byte) (_ []byte, onward string) {
 	if !t.are() {
 		return msg, ""
 	}
 	t.p.mu.Lock()
-	dbg, asked := t.p.debugger, t.p.pausing
+	dbg, asked, met := t.p.debugger, t.p.pausing, t.p.coincided
 	t.p.mu.Unlock()
 	if dbg == nil {
 		return msg, ""
@@ -564,14 +586,16 @@ func (t *threads) atStop(msg []byte) (_ []byte, onward string) {
 	if reported != nil && body.Reason == "step" {
 		return reported, ""
 	}
+	if body.Reason == "pause" && !asked {
+		t.unmask(target, &body, met)
+	}
 	if onward = t.atEntry(target, body.Reason); onward != "" && !asked && !group.HasSteppingBreakpoints() {
+		body.ThreadId = t.stopped
+		msg = edit(msg, "body", func([]byte) []byte { return marshal(body) })
 		if onward == "next" {
-			t.reported = edit(msg, "body", func([]byte) []byte {
-				body.ThreadId = t.stopped
-				return marshal(body)
-			})
+			t.reported = msg
 		}
-		return nil, onward
+		return msg, onward
 	}
 	return edit(msg, "body", func(old []byte) []byte {
 		if _, ok := target.FindThread(wanted); ok && body.Reason == "pause" && asked {
@@ -590,13 +614,38 @@ func (t *threads) atStop(msg []byte) (_ []byte, onward string) {
 			if body.Text != "" {
 				body.Text += "; "
 			}
-			body.Text += fmt.Sprintf("thread %s is at a breakpoint too, line %d", t.name(th.ThreadID()), bp.Line)
+			body.Text += fmt.Sprintf("thread %s is at a breakpoint too, line %d", threadName(t.pid, th.ThreadID()), bp.Line)
 			if !slices.Contains(body.HitBreakpointIds, bp.LogicalID()) {
 				body.HitBreakpointIds = append(body.HitBreakpointIds, bp.LogicalID())
 			}
 		}
 		return marshal(body)
 	}), ""
+}
+
+// unmask gives a stop in a function that a halt of Darn's has met its true reason, if
+// it is not to be shown: the session takes it for a pause. met is the reason if the
+// halt has seen it, and perhaps moved the breakpoint away.
+func (t *threads) unmask(target *proc.Target, body *dap.StoppedEventBody, met *stopReason) {
+	var reasons []*stopReason
+	if met != nil {
+		reasons = append(reasons, met)
+	}
+	for _, th := range target.ThreadList() {
+		if bp := th.Breakpoint(); bp.Breakpoint != nil && bp.Active && bp.Logical != nil && bp.LogicalID() > 0 && !isPlace(bp.Logical) {
+			r := reasonOf(bp)
+			r.thread = int64(th.ThreadID())
+			reasons = append(reasons, r)
+		}
+	}
+	now := target.CurrentThread().ThreadID()
+	for _, r := range reasons {
+		if target.SwitchThread(int(r.thread)) == nil && t.atEntry(target, r.reason) != "" {
+			t.stopped, body.Reason, body.HitBreakpointIds = int(r.thread), r.reason, r.breakpoints
+			return
+		}
+	}
+	_ = target.SwitchThread(now) // where it was
 }
 
 // atEntry tells how the session is to go on when the current thread has stopped at
@@ -622,25 +671,41 @@ func (t *threads) atEntry(target *proc.Target, reason string) string {
 	return "next"
 }
 
-// goOn has the session go on with what is not shown to the client. Called with p.mu
-// held.
-func (t *threads) goOn(command string) {
+// goOn has the session go on after a stop that is not shown to the client, unless it
+// refuses. Called with p.mu held.
+func (t *threads) goOn(command string, event []byte) {
 	p := t.p
-	p.stepping = command == "next"
+	p.stepping, p.coincided = command == "next", nil
+	p.broadcast()
 	p.ask(command, dap.NextArguments{}, func(h *header) {
 		if h.Success {
 			return
 		}
 		t.mu.Lock()
-		event := t.reported
 		t.reported = nil
 		t.mu.Unlock()
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.stoppedFor("step")
-		if event != nil {
-			p.pass(event)
-		}
+		p.pass(event)
+	})
+}
+
+// logged gives a message that a logpoint has written the form that it has without
+// goroutines.
+func (t *threads) logged(msg []byte) []byte {
+	if !t.are() {
+		return msg
+	}
+	return edit(msg, "body", func(body []byte) []byte {
+		return edit(body, "output", func(raw []byte) []byte {
+			var text string
+			_ = json.Unmarshal(raw, &text)
+			if rest, ok := strings.CutPrefix(text, "> [Go 0]: "); ok {
+				return marshal("> " + rest)
+			}
+			return raw
+		})
 	})
 }
 

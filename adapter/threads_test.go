@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-dap"
@@ -330,6 +331,65 @@ func TestACProgramIsLaunchedAndStopsAtItsEntryAndInFunctions(t *testing.T) {
 		t.Errorf("stopped in %s", f.Name)
 	}
 	c.disconnect(true)
+}
+
+func TestACProgramThatCrashesEndsWithItsSignal(t *testing.T) {
+	dir := t.TempDir()
+	exe, path := filepath.Join(dir, "crash"), filepath.Join(dir, "crash.c")
+	text := "#include <pthread.h>\n#include <unistd.h>\nstatic void *wait(void *a)\n{\n\tpause();\n\treturn a;\n}\n" +
+		"int main(void)\n{\n\tpthread_t t;\n\tpthread_create(&t, 0, wait, 0);\n\tusleep(200000);\n\t*(volatile int *)0 = 1;\n}\n"
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("gcc", "-g", "-pthread", "-o", exe, path).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	c, _ := session(t)
+	c.start("launch", map[string]any{"mode": "exec", "program": exe})
+	c.configured()
+	var exited dap.ExitedEventBody
+	c.event("exited", &exited)
+	if exited.ExitCode != -int(syscall.SIGSEGV) {
+		t.Errorf("the exit code is %d", exited.ExitCode)
+	}
+	c.disconnect(true)
+}
+
+func TestALogpointOfACProgramHasNoGoroutine(t *testing.T) {
+	c, target := debugDesk(t, "-O0")
+	path, line := source(t, deskSource, "// counted")
+	c.call("setBreakpoints", dap.SetBreakpointsArguments{Source: dap.Source{Path: path},
+		Breakpoints: []dap.SourceBreakpoint{{Line: line, Condition: "n == 1", LogMessage: "sold {order->items[0].name} for {sum}"}}}, nil)
+	c.configured()
+	if got := c.outputWith("sold"); got != "> sold \"bun\" for 14\n" {
+		t.Errorf("the logpoint says %q", got)
+	}
+	c.breakpoints(path)
+	c.goesOn(target)
+}
+
+func TestFramesOfCPlusPlusHaveTheirFullNames(t *testing.T) {
+	exe := filepath.Join(t.TempDir(), "cart")
+	path, line := source(t, "../../testdata/targets/cshop/cart.cc", "int Cart::total(int n) const")
+	if out, err := exec.Command("g++", "-g", "-O0", "-pthread", "-o", exe, path).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	target := start(t, exec.Command(exe))
+	eventually(t, "the cart is there", func() bool { return strings.Contains(target.out.String(), "total=") })
+	c, _ := session(t)
+	c.attach(target.Process.Pid)
+	c.breakpoints(path, line)
+	c.configured()
+	stop := c.stoppedFor("breakpoint")
+	f := c.frame(stop.ThreadId, "shop::Cart::total")
+	for expression, want := range map[string]string{"n": "2", "this->rate": "3"} {
+		if got := c.evaluateIn(f.Id, expression); got != want {
+			t.Errorf("%s is %s, want %s: the function has no frame yet", expression, got, want)
+		}
+	}
+	c.breakpoints(path)
+	c.disconnect(false)
+	mustBeWhole(t, target)
 }
 
 // deskFix makes a module that makes everything in cdesk.c dearer.

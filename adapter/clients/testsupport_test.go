@@ -188,6 +188,35 @@ func TestTestsupportLaunches(t *testing.T) {
 	c.request("disconnect", dap.DisconnectArguments{TerminateDebuggee: true}, nil)
 }
 
+// TestTestsupportLaunchesAProgramOfC sees the thread that has stopped, in a program
+// that has no goroutines.
+func TestTestsupportLaunchesAProgramOfC(t *testing.T) {
+	openShop(t) // it has made darn
+	c := startTestsupport(t)
+	source, err := filepath.Abs("../../testdata/targets/cdesk.c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exe := filepath.Join(t.TempDir(), "desk")
+	if out, err := exec.Command("gcc", "-g", "-O0", "-pthread", "-o", exe, source).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	before, _, _ := strings.Cut(string(text), "// in price")
+	location := map[string]any{"path": source, "line": strings.Count(before, "\n") + 1}
+	var stack dap.StackTraceResponseBody
+	if err := c.try(&stack, "hitBreakpoint", map[string]any{"mode": "exec", "program": exe}, location); err != nil {
+		t.Fatal(err)
+	}
+	if len(stack.StackFrames) < 2 || stack.StackFrames[0].Name != "price" || stack.StackFrames[1].Name != "total" {
+		t.Errorf("the stack is %+v", stack.StackFrames)
+	}
+	c.request("disconnect", dap.DisconnectArguments{TerminateDebuggee: true}, nil)
+}
+
 // TestTestsupportPatchesByRequest patches a program that runs on, with Darn's
 // own requests, and hears of it in events.
 func TestTestsupportPatchesByRequest(t *testing.T) {

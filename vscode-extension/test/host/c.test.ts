@@ -12,6 +12,15 @@ const source = 'brew/brew.c';
 const wrong = '3 cups of tea: 7.5 EUR';
 const right = '3 cups of tea: 7.05 EUR';
 
+/** The first configuration that docs/clients.md has for programs of C. */
+function documented(): vscode.DebugConfiguration {
+  const text = readFileSync(join(extension, '../docs/clients.md'), 'utf8');
+  const [, block] = /### C and C\+\+\n[^]*?```json\n([^]*?)```/.exec(text) ?? [];
+  const [first] = (JSON.parse(block ?? '') as { configurations: vscode.DebugConfiguration[] }).configurations;
+  assert.ok(first);
+  return first;
+}
+
 describe('a program of C', () => {
   const folder = join(tea.folder, 'brew');
   const program = join(folder, 'brew');
@@ -25,7 +34,7 @@ describe('a program of C', () => {
     await reset();
     cpSync(join(extension, 'test/targets/brew'), folder, { recursive: true });
     execFileSync('gcc', ['-g', '-O2', '-pthread', '-o', program, join(folder, 'brew.c')]);
-    session = await start({ name: 'brew', type: 'darn', request: 'launch', mode: 'exec', program, args: [tea.bills('brewed')] });
+    session = await start({ ...documented(), program, args: [tea.bills('brewed')] });
     await bill(wrong);
   });
   after(async () => {
