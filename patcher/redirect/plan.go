@@ -27,6 +27,9 @@ const (
 	// JumpEncoding is jmp rel32 to a stub, over the first whole instructions,
 	// which move to a thunk. The patch is toggled by its switch.
 	JumpEncoding Encoding = "jump"
+	// SingleEncoding is as JumpEncoding, but one store that alters nothing but
+	// the first instruction makes the redirect, while threads run: see OneStore.
+	SingleEncoding Encoding = "single"
 	// DirectEncoding is jmp rel32 straight to the new code, because the first
 	// instructions must not run elsewhere (Plan.Reason says why). The patch
 	// is toggled by writing the entry.
@@ -45,15 +48,18 @@ type Plan struct {
 	// Old is the JumpSize bytes that the redirect overwrites.
 	Old []byte
 	// Span is the length in bytes of the whole instructions that the jmp
-	// covers, at least JumpSize. While the entry is written no thread and no
+	// covers, at least JumpSize but with SingleEncoding. While the entry is written no thread and no
 	// goroutine may have a PC strictly between Entry+Offset and
 	// Entry+Offset+Span, nor a return address there.
 	Span int
-	// Single is true if the jmp lies wholly in the first instruction: then no
+	// Single is true if nothing is altered but the first instruction: then no
 	// PC can be in the middle of the bytes that are written.
 	Single bool
 	// Reason says why Encoding is DirectEncoding; empty otherwise.
 	Reason string
+	// StackCheck is true, with SingleEncoding, if the first instruction is Go's
+	// check of the stack's bound.
+	StackCheck bool
 
 	covered  []byte // the Span bytes at Offset
 	mayFault bool   // instructions that may fault can move

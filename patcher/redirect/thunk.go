@@ -20,7 +20,7 @@ func (p *Plan) Jump(to uint64) ([]byte, error) {
 // from anything that those instructions refer to. It is an error to ask for
 // it with DirectEncoding, or of a Plan that is not from Analyze.
 func (p *Plan) Thunk(at uint64) ([]byte, error) {
-	if p.Encoding != JumpEncoding {
+	if p.Encoding == DirectEncoding {
 		return nil, fmt.Errorf("redirect: the function at %#x has no thunk: %s", p.Entry, p.Reason)
 	}
 	if len(p.covered) == 0 {
