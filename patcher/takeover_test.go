@@ -19,7 +19,7 @@ import (
 
 // Where the arena keeps the registry in its file: see package arena.
 const (
-	slotsAt    = 8192
+	slotsAt    = 16384
 	slotLength = 16 << 20
 	slotHeader = 16
 )

@@ -9,6 +9,8 @@
 //	switches  one byte each; shared and read-only in the target, so that a
 //	          switch is set in it and its forked children by one store of Darn's
 //	header    magic, version, size; not accessible in the target
+//	seat      two pages for a helper thread in the target: one by which Darn
+//	          talks to it, one for its code; see Seat
 //	registry  two slots; not accessible in the target
 //
 // The file is sealed: it can't shrink under Darn's mapping. What is in it may
@@ -41,7 +43,9 @@ const (
 	switchesAt   = 0
 	switchesSize = pageSize // and as many switches
 	headerAt     = switchesAt + switchesSize
-	registryAt   = headerAt + pageSize
+	controlAt    = headerAt + pageSize // of the seat
+	codeAt       = controlAt + pageSize
+	registryAt   = codeAt + pageSize
 	slotSize     = 16 << 20 // of the registry; sparse
 	poolAt       = registryAt + 2*slotSize
 )
@@ -61,6 +65,7 @@ type Arena struct {
 	mem      []byte                    // Darn's mapping of all of it; nil while there is none
 	switches [switchesSize / 64]uint64 // set bits are taken
 	taken    []Range                   // of the pool, sorted, not adjacent to be merged
+	outposts []Outpost
 }
 
 // Base returns the lowest address.
@@ -98,12 +103,17 @@ var errClosed = errors.New("the arena is not mapped")
 // the target yet, and returns their address, which is not below above. It's
 // refused with out-of-range if there is no such room left.
 func (a *Arena) Alloc(size, above uint64) (addr uint64, err error) {
+	return a.AllocIn(Range{Start: above, End: a.base + a.size}, size)
+}
+
+// AllocIn is Alloc within a range of addresses.
+func (a *Arena) AllocIn(within Range, size uint64) (addr uint64, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if size = roundUp(size); size == 0 || size > a.size {
 		return 0, a.full(size)
 	}
-	addr = max(a.base+poolAt, roundUp(above))
+	addr = max(a.base+poolAt, roundUp(within.Start))
 	for _, r := range a.taken {
 		if r.End <= addr {
 			continue
@@ -113,7 +123,7 @@ func (a *Arena) Alloc(size, above uint64) (addr uint64, err error) {
 		}
 		addr = r.End
 	}
-	if end := a.base + a.size; addr > end || end-addr < size {
+	if end := min(a.base+a.size, within.End); addr > end || end-addr < size {
 		return 0, a.full(size)
 	}
 	if a.mem != nil {
@@ -161,11 +171,15 @@ func (a *Arena) take(r Range) {
 	a.taken = slices.Insert(a.taken, i, r)
 }
 
-// Free gives back a whole range from Alloc; it must not be accessible in the
-// target any more.
+// Free gives back a whole range from Alloc or AllocOutside; it must not be
+// accessible in the target any more.
 func (a *Arena) Free(addr, size uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if i := slices.IndexFunc(a.outposts, func(o Outpost) bool { return o.Addr == addr }); i >= 0 {
+		addr = a.outposts[i].Home
+		a.outposts = slices.Delete(a.outposts, i, i+1)
+	}
 	r := Range{Start: addr, End: addr + roundUp(size)}
 	a.taken = slices.DeleteFunc(a.taken, func(x Range) bool { return x == r })
 }

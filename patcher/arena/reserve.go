@@ -16,7 +16,7 @@ import (
 // What the header begins with. The size of the arena follows.
 const (
 	magic   = "darnARNA"
-	version = 1
+	version = 2
 )
 
 // name is what the memfd is called in /proc/PID/maps and /proc/PID/fd.
@@ -58,7 +58,7 @@ func (a *Arena) Reserve(h *process.Halt) (err error) {
 			fmt.Sprintf("process %d has mapped something at %#x meanwhile", h.Process().Pid(), a.base), "try again")}, ignore(err, unix.EEXIST))
 	}
 	if err != nil {
-		return a.refused(h, "reserve memory", err)
+		return a.refused("reserve memory", err)
 	}
 	undo := []func() error{func() error { _, err := h.Syscall(unix.SYS_MUNMAP, a.base, a.size); return err }}
 	defer func() {
@@ -74,7 +74,7 @@ func (a *Arena) Reserve(h *process.Halt) (err error) {
 	// The kernel wants the memfd's name in memory of the target. The first page
 	// of the reservation serves, before it becomes the page of the switches.
 	if _, err := h.Syscall(unix.SYS_MPROTECT, a.base, pageSize, unix.PROT_READ); err != nil {
-		return a.refused(h, "make memory readable", err)
+		return a.refused("make memory readable", err)
 	}
 	if err := a.p.WriteMemory(a.base, []byte(name+"\x00")); err != nil {
 		return err
@@ -84,7 +84,7 @@ func (a *Arena) Reserve(h *process.Halt) (err error) {
 		fd, err = h.Syscall(unix.SYS_MEMFD_CREATE, a.base, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	}
 	if err != nil {
-		return a.refused(h, "create a memfd", err)
+		return a.refused("create a memfd", err)
 	}
 	undo = append(undo, func() error { _, err := h.Syscall(unix.SYS_CLOSE, a.fd); return err })
 	a.fd = fd
@@ -120,12 +120,12 @@ func ignore(err, what error) error {
 	return err
 }
 
-func (a *Arena) refused(h *process.Halt, what string, err error) error {
+func (a *Arena) refused(what string, err error) error {
 	if finding.CodeOf(err) != "" {
 		return err
 	}
 	return finding.Refuse(finding.UnsupportedTarget,
-		fmt.Sprintf("the kernel does not let process %d %s: %v", h.Process().Pid(), what, err),
+		fmt.Sprintf("the kernel does not let process %d %s: %v", a.pid, what, err),
 		"see whether a limit (ulimit -v, a cgroup), a seccomp filter or the security module (sysctl vm.memfd_noexec, SELinux execmem) forbids it")
 }
 
@@ -169,13 +169,13 @@ func writeHeader(header []byte, size uint64) {
 }
 
 // mapFile maps a piece of the memfd where it belongs in the target.
-func (a *Arena) mapFile(h *process.Halt, addr, n uint64, prot, flags int) error {
+func (a *Arena) mapFile(c process.Caller, addr, n uint64, prot, flags int) error {
 	if err := a.checkDescriptor(); err != nil {
 		return err
 	}
-	_, err := h.Syscall(unix.SYS_MMAP, addr, n, uint64(prot), uint64(flags|unix.MAP_FIXED), a.fd, addr-a.base)
+	_, err := c.Syscall(unix.SYS_MMAP, addr, n, uint64(prot), uint64(flags|unix.MAP_FIXED), a.fd, addr-a.base)
 	if err != nil {
-		return a.refused(h, "map the arena", err)
+		return a.refused("map the arena", err)
 	}
 	return nil
 }
@@ -197,43 +197,51 @@ func (a *Arena) checkDescriptor() error {
 // accessible to the target. prot is made of unix.PROT_READ, PROT_WRITE and
 // PROT_EXEC, never the last two together. What the target writes there is its
 // own: neither Darn's View nor a forked child sees it.
-func (a *Arena) Map(h *process.Halt, addr, n uint64, prot int) error {
+func (a *Arena) Map(c process.Caller, addr, n uint64, prot int) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n = roundUp(n)
+	o := a.outpost(addr, n)
 	switch {
 	case a.mem == nil:
 		return errClosed
-	case !a.allocated(addr, n):
+	case o == nil && !a.allocated(addr, n):
 		return fmt.Errorf("[%#x, +%#x) was not set aside in the arena", addr, n)
 	case prot&unix.PROT_WRITE != 0 && prot&unix.PROT_EXEC != 0:
 		return fmt.Errorf("[%#x, +%#x) would be writable and executable at once", addr, n)
 	}
-	return a.mapFile(h, addr, n, prot, unix.MAP_PRIVATE)
+	if o != nil {
+		return a.mapOutpost(c, o, prot)
+	}
+	return a.mapFile(c, addr, n, prot, unix.MAP_PRIVATE)
 }
 
 // Unmap makes the range inaccessible in the target and gives its memory back;
 // it stays set aside. A child that was forked while it was mapped loses what it
 // has not written itself.
-func (a *Arena) Unmap(h *process.Halt, addr, n uint64) error {
+func (a *Arena) Unmap(c process.Caller, addr, n uint64) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n = roundUp(n)
+	o := a.outpost(addr, n)
 	switch {
 	case a.mem == nil:
 		return errClosed
+	case o != nil:
+		return a.unmapOutpost(c, o)
 	case !a.allocated(addr, n):
 		return fmt.Errorf("[%#x, +%#x) was not set aside in the arena", addr, n)
 	}
 	const inaccessible = unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE | unix.MAP_FIXED
-	if _, err := h.Syscall(unix.SYS_MMAP, addr, n, unix.PROT_NONE, inaccessible, ^uint64(0), 0); err != nil {
-		return a.refused(h, "unmap a part of the arena", err)
+	if _, err := c.Syscall(unix.SYS_MMAP, addr, n, unix.PROT_NONE, inaccessible, ^uint64(0), 0); err != nil {
+		return a.refused("unmap a part of the arena", err)
 	}
 	return a.punch(addr, n)
 }
 
-// Release gives everything back: the mappings and the descriptor, so that the
-// target is as it was before Reserve. Nothing in it may run or point there any
+// Release gives everything back: the mappings, those of outposts too that nobody
+// knows of any more, and the descriptor, so that the target is as it was before
+// Reserve. Nothing in it may run or point there any
 // more. Afterwards the Arena is as after Plan.
 func (a *Arena) Release(h *process.Halt) error {
 	a.mu.Lock()
@@ -241,8 +249,11 @@ func (a *Arena) Release(h *process.Halt) error {
 	if a.mem == nil {
 		return errClosed
 	}
+	if err := a.unmapOutposts(h); err != nil {
+		return err
+	}
 	if _, err := h.Syscall(unix.SYS_MUNMAP, a.base, a.size); err != nil {
-		return a.refused(h, "unmap the arena", err)
+		return a.refused("unmap the arena", err)
 	}
 	var err error
 	if a.checkDescriptor() == nil {

@@ -159,3 +159,33 @@ func (p *Process) Root(path string) string { return procPath(p.pid, "root") + pa
 func (p *Process) MapFile(m Mapping) string {
 	return procPath(p.pid, "map_files") + fmt.Sprintf("/%x-%x", m.Start, m.End)
 }
+
+// TaskPath returns the directory in /proc of one of the process's threads, or with
+// 0 of all.
+func (p *Process) TaskPath(tid int) string {
+	if tid == 0 {
+		return procPath(p.pid, "task")
+	}
+	return procPath(p.pid, "task/"+strconv.Itoa(tid))
+}
+
+// Exclusive tells whether the page at an address is in memory and is the
+// process's alone: one that it shares with a child that it has forked since it
+// last wrote there is not. A fork that has not copied the page yet copies it as it
+// is after Exclusive has returned. The target may run or be stopped.
+func (p *Process) Exclusive(addr uint64) (bool, error) {
+	// Documentation/admin-guide/mm/pagemap.rst
+	const entrySize, present, exclusive = 8, 1 << 63, 1 << 56
+	// Reading takes the lock on the address space that a fork holds as it copies.
+	f, err := os.Open(procPath(p.pid, "pagemap"))
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	var b [entrySize]byte
+	if _, err := f.ReadAt(b[:], int64(addr/4096*entrySize)); err != nil {
+		return false, err
+	}
+	entry := binary.LittleEndian.Uint64(b[:])
+	return entry&present != 0 && entry&exclusive != 0, nil
+}

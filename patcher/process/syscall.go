@@ -12,6 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Caller does system calls in the name of a target: a Halt, or a thread of Darn's
+// own in the target while the others run.
+type Caller interface {
+	// Syscall returns the result, or the unix.Errno the kernel gave. Arguments
+	// that are addresses are the target's.
+	Syscall(nr uintptr, args ...uint64) (uint64, error)
+}
+
 // Syscall does a system call in the name of the target, on one of its threads,
 // and returns the result, or the unix.Errno the kernel gave. Arguments that are
 // addresses are the target's. The thread's registers and signal mask are
@@ -28,24 +36,33 @@ func (h *Halt) Syscall(nr uintptr, args ...uint64) (uint64, error) {
 	if err := h.valid(); err != nil {
 		return 0, err
 	}
+	at, err := h.syscallInstruction()
+	if err != nil {
+		return 0, err
+	}
+	// No signal may come in between, but those by which the kernel says that
+	// the call itself went wrong: blocked, they would reset their handlers.
+	return h.syscallAt(at, anySignal&^faults, nr, args)
+}
+
+// syscallAt is Syscall by the instruction at an address, with the signals in
+// blocked kept from the thread.
+func (h *Halt) syscallAt(at, blocked uint64, nr uintptr, args []uint64) (uint64, error) {
 	if len(args) > 6 {
 		return 0, fmt.Errorf("system call %d with %d arguments", nr, len(args))
 	}
 	if err := checkSystemCalls(h.p.pid); err != nil {
 		return 0, err
 	}
-	at, err := h.syscallInstruction()
-	if err != nil {
-		return 0, err
-	}
 	tids := h.threadIDs()
+	var err error
 	var result uint64
 	h.tracer.do(func() {
 		var tid int
 		if tid, err = h.vehicle(tids); err != nil {
 			return
 		}
-		result, err = remoteSyscall(h.p.pid, tid, at, nr, args)
+		result, err = remoteSyscall(h.p.pid, tid, at, blocked, nr, args)
 		if err != nil {
 			h.tid = 0
 		}
@@ -164,7 +181,7 @@ func (p *Process) inRestartable(tid int) bool {
 
 // remoteSyscall makes the stopped thread execute the syscall instruction at
 // address at, and restores it. It runs on the tracer thread.
-func remoteSyscall(pid, tid int, at uint64, nr uintptr, args []uint64) (result uint64, err error) {
+func remoteSyscall(pid, tid int, at, blocked uint64, nr uintptr, args []uint64) (result uint64, err error) {
 	var saved unix.PtraceRegs
 	if err := unix.PtraceGetRegs(tid, &saved); err != nil {
 		return 0, err
@@ -184,9 +201,7 @@ func remoteSyscall(pid, tid int, at uint64, nr uintptr, args []uint64) (result u
 		}
 	}()
 
-	// No signal may come in between, but those by which the kernel says that
-	// the call itself went wrong: blocked, they would reset their handlers.
-	if err := setSignalMask(tid, anySignal&^faults); err != nil {
+	if err := setSignalMask(tid, blocked); err != nil {
 		return 0, err
 	}
 	regs := saved
