@@ -18,8 +18,9 @@ import (
 // new code, in all threads from the same instant. What the patch brings is
 // initialised before, the first time, by a goroutine of the target's that
 // nobody waits for but Activate: meanwhile, and if that fails, calls run the old
-// code. The first time the entries are redirected under a halt; after that, and if no function of the patch
-// needs a direct redirect, it is one store without a halt.
+// code. The first time the entries are redirected, each by one store while the
+// target runs where the encodings of all allow it, else under a halt. After that,
+// and if no function of the patch needs a direct redirect, it is one store.
 //
 // With Replace the other active patches are switched off at the same instant:
 // no call runs neither the one nor the other. That too is one store without a
@@ -93,7 +94,7 @@ type switching struct {
 	leading bool     // no switch is set: the entries are made to lead to the patch
 	off     []string // the other patches that are switched off
 	entries []entryChange
-	links   []goruntime.Write // in stubs
+	links   []goruntime.Write // in stubs and pads
 }
 
 // switching begins an operation on the patch with an id, if it is legal.
@@ -162,6 +163,9 @@ func (s *switching) changed() []*patchRecord {
 func (s *switching) carryOut(ctx context.Context) error {
 	if s.isOneStore() {
 		return s.store()
+	}
+	if done, err := s.withoutHalt(); done || err != nil {
+		return err
 	}
 	if err := s.prepare(); err != nil {
 		return s.rollback(err)
@@ -258,12 +262,14 @@ func (s *switching) try(h *process.Halt, quiet bool) (retry *finding.Refusal, er
 	if retry != nil || err != nil {
 		return retry, err
 	}
-	return nil, s.rewrite(h)
+	s.h = h
+	defer func() { s.h = nil }()
+	return nil, s.rewrite(nil)
 }
 
-// rewrite makes the writes of a toggle under a halt, sets the switches and
-// commits.
-func (s *switching) rewrite(h *process.Halt) (err error) {
+// rewrite makes the writes of a toggle, sets the switches and commits. In
+// between check, if not nil, may object.
+func (s *switching) rewrite(check func(writes []goruntime.Write) error) (err error) {
 	defer func() {
 		if err != nil {
 			err = s.rollback(err)
@@ -276,8 +282,13 @@ func (s *switching) rewrite(h *process.Halt) (err error) {
 	if err := s.journal(writes); err != nil {
 		return err
 	}
-	if err := s.apply(h, writes); err != nil {
+	if err := s.apply(writes); err != nil {
 		return err
+	}
+	if check != nil {
+		if err := check(writes); err != nil {
+			return err
+		}
 	}
 	for _, c := range s.entries {
 		c.redirect.Now = c.want
@@ -288,7 +299,7 @@ func (s *switching) rewrite(h *process.Halt) (err error) {
 	}
 	s.onUndo(func() error { return s.e.arena.SetSwitches(before...) })
 	var counted *patchRecord
-	if s.on {
+	if s.on && s.h != nil {
 		counted = s.patch()
 	}
 	s.reg.uncount(s.changed(), counted)
@@ -307,5 +318,8 @@ func (s *switching) outcome(start time.Time, halts process.HaltStats) (*Patch, *
 		r.Encodings[string(f.Encoding)]++
 	}
 	r.Replaced = s.off
+	if r.Halts > 0 {
+		r.HaltedBecause = s.because
+	}
 	return s.e.describe(p), r
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/darn-dev/darn/patcher/link"
 	"github.com/darn-dev/darn/patcher/process"
 	"github.com/darn-dev/darn/patcher/redirect"
+	"github.com/darn-dev/darn/patcher/resident"
 )
 
 // Engine patches one process. Its methods may be called from several
@@ -41,19 +42,23 @@ type Engine struct {
 	waits map[string]*Wait // by patch: those that are pending
 	// debugger is told of modules that come and go; nil if nobody wants to know.
 	debugger Debugger
+	// resident is nil while there is none. alone says why there never will be one,
+	// unstationed why there is none yet.
+	resident           *resident.Resident
+	alone, unstationed string
 }
 
 // Open makes an Engine for a process, which may be stopped or running; if
 // running it is halted once to read the layout of a Go runtime. If an
 // earlier Darn left patches in it they are taken over, and a transition that
-// it left half done is rolled back.
+// it left half done is rolled back. options are of this package: WithoutResident.
 //
 // It is refused with unsupported-build or unsupported-target if the process is
 // not one that can be patched, with unsupported-target if its executable is
 // stripped and its symbols aren't known or what an earlier Darn left can't be read, with text-mismatch,
 // gc-timeout or in-use if the rollback can't be made, with busy if the process
 // can't be halted, and with target-exited if it ends.
-func Open(p *process.Process) (*Engine, error) {
+func Open(p *process.Process, options ...func(*Engine)) (*Engine, error) {
 	x, err := openTarget(p.ExePath())
 	if err != nil {
 		return nil, fmt.Errorf("process %d: %w", p.Pid(), err)
@@ -61,6 +66,9 @@ func Open(p *process.Process) (*Engine, error) {
 	e := &Engine{
 		turn: make(chan struct{}, 1), p: p, exe: x, reg: &registry{Version: registryVersion},
 		waits: make(map[string]*Wait),
+	}
+	for _, option := range options {
+		option(e)
 	}
 	if err := e.open(); err != nil {
 		_ = e.letGo()
@@ -123,7 +131,7 @@ func (e *Engine) open() error {
 }
 
 // Close waits until the operation under way, if any, has ended and lets go of
-// the Engine's own resources. Patches stay as they are; the Process stays open.
+// the Engine's own resources; the resident thread ends. Patches stay as they are; the Process stays open.
 // Operations are refused afterwards. Close may be called more than once.
 func (e *Engine) Close() error {
 	e.turn <- struct{}{}
@@ -137,8 +145,8 @@ func (e *Engine) Close() error {
 }
 
 func (e *Engine) letGo() error {
-	var err error
-	if e.arena != nil {
+	err := e.dismiss()
+	if e.arena != nil && err == nil {
 		err = e.arena.Close()
 	}
 	return errors.Join(err, e.exe.Close())

@@ -28,7 +28,9 @@ func (e *Engine) haltUntil(ctx context.Context, tries int, f func(*process.Halt)
 		var stopped bool
 		err := e.p.Halt(ctx, func(h *process.Halt) (err error) {
 			stopped = !h.WasRunning()
-			retry, err = f(h)
+			if retry, err = f(h); retry == nil && err == nil {
+				e.station(h) // for what comes next
+			}
 			return err
 		})
 		if err != nil || retry == nil {
@@ -50,19 +52,24 @@ func (e *Engine) haltUntil(ctx context.Context, tries int, f func(*process.Halt)
 	}
 }
 
+// started returns a reason to try again if the program has only just begun.
+func (e *Engine) started(h *process.Halt) (retry *finding.Refusal, err error) {
+	started, err := e.lang.Started(h)
+	if err == nil && !started {
+		retry = finding.Refuse(finding.WrongState,
+			"the program has only just begun, and its runtime is not set up yet",
+			"let it run a little, then try again")
+	}
+	return retry, err
+}
+
 // quiet returns a reason to try again if the runtime is at work on what a
 // load or an unload changes.
 func (e *Engine) quiet(h *process.Halt) (retry *finding.Refusal, err error) {
-	started, err := e.lang.Started(h)
-	if err == nil && !started {
-		return finding.Refuse(finding.WrongState,
-			"the program has only just begun, and its runtime is not set up yet",
-			"let it run a little, then try again"), nil
+	if retry, err = e.started(h); retry != nil || err != nil {
+		return retry, err
 	}
-	idle := false
-	if err == nil {
-		idle, err = e.lang.Idle(h)
-	}
+	idle, err := e.lang.Idle(h)
 	if err == nil && !idle {
 		retry = finding.Refuse(finding.GCTimeout,
 			"the garbage collector is at work, or a goroutine holds the runtime's itab lock",

@@ -30,6 +30,12 @@ type language interface {
 	// plan plans the redirect of a function with that code, and refuses what the
 	// language has against it.
 	plan(code []byte, f *link.Function) (*redirect.Plan, error)
+	// checkOneStore says why the entry of a function must not be written while the
+	// target runs, though one store would do it; "" if it may.
+	checkOneStore(single *redirect.Plan, f *link.Function) string
+	// checkConcurrent says why a module can't be registered while the target runs,
+	// "" if it can.
+	checkConcurrent(image *link.Image) string
 	// checkPrologue refuses an entry where the debugger may want to set a
 	// breakpoint one day that would break the jump.
 	checkPrologue(h *process.Halt, c entryChange) error
@@ -53,6 +59,9 @@ type languageRuntime interface {
 	// forgotten.
 	Register(h *process.Halt, l *goruntime.Ledger, image *link.Image, alloc goruntime.Alloc) (*goruntime.Registration, []link.Write, error)
 	Unregister(h *process.Halt, l *goruntime.Ledger, m *goruntime.Registration, alloc goruntime.Alloc) ([]link.Write, error)
+	// Settle returns when, after a write of Register's that was made or is to be
+	// undone while the target runs, the next one may be made.
+	Settle(w goruntime.Write) error
 	// Positions returns who is or will return into the ranges, References who
 	// holds an address in a module.
 	Positions(h *process.Halt, ranges ...link.Range) ([]goruntime.Holder, error)

@@ -110,6 +110,11 @@ func (c *cTarget) plan(code []byte, f *link.Function) (*redirect.Plan, error) {
 	return plan, nil
 }
 
+func (c *cTarget) checkOneStore(*redirect.Plan, *link.Function) string { return "" }
+
+// checkConcurrent: nobody in a C program is told of a module.
+func (c *cTarget) checkConcurrent(*link.Image) string { return "" }
+
 // checkPrologue lets all pass: where C compilers say that a prologue ends is
 // inside the jump as often as not. Entries tells a debugger where it must not set
 // breakpoints.

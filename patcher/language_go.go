@@ -97,6 +97,29 @@ func (g *goTarget) plan(code []byte, f *link.Function) (*redirect.Plan, error) {
 	return plan, nil
 }
 
+// checkOneStore: without a halt nobody can ask the debugger where it takes the
+// prologue to end (checkPrologue). It ends behind the check of the stack, if there
+// is one, or where the debug information says.
+func (g *goTarget) checkOneStore(single *redirect.Plan, f *link.Function) string {
+	if single.Span >= redirect.JumpSize || single.StackCheck {
+		return ""
+	}
+	entry := single.Entry - g.p.LoadBias()
+	if at := g.exe.PrologueEnd(entry, entry+f.Size); at == entry || at >= entry+redirect.JumpSize {
+		return ""
+	}
+	return "its prologue may end inside the jump, which takes a halt to look at"
+}
+
+// checkConcurrent: the runtime adds to its table of itabs under a lock that only
+// the program's own threads can take.
+func (g *goTarget) checkConcurrent(image *link.Image) string {
+	if len(image.Itabs) > 0 {
+		return fmt.Sprintf("the module brings %d itabs, and the runtime's table of them must not change meanwhile", len(image.Itabs))
+	}
+	return ""
+}
+
 // checkPrologue: a function breakpoint goes where the prologue ends.
 func (g *goTarget) checkPrologue(h *process.Halt, c entryChange) error {
 	fn := h.Target().BinInfo().PCToFunc(c.redirect.Entry)

@@ -68,6 +68,7 @@ func (e *Engine) describe(p *patchRecord) *Patch {
 			NewAddress:      f.New,
 			Source:          f.Source,
 			Encoding:        f.Encoding,
+			EncodingReason:  e.reg.redirect(f.Entry).Why,
 			FramesInOldCode: frames,
 		})
 	}

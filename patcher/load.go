@@ -46,7 +46,7 @@ func (e *Engine) LoadModule(ctx context.Context, m *module.Module, path string) 
 	if err := e.p.CheckSystemCalls(); err != nil {
 		return nil, nil, err
 	}
-	id, err := e.load(ctx, m, path)
+	id, because, err := e.load(ctx, m, path)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -54,11 +54,15 @@ func (e *Engine) LoadModule(ctx context.Context, m *module.Module, path string) 
 	if err != nil {
 		return nil, nil, err
 	}
-	return e.describe(p), newReceipt(OpLoad, start, halts()), nil
+	r := newReceipt(OpLoad, start, halts())
+	if r.Halts > 0 {
+		r.HaltedBecause = because
+	}
+	return e.describe(p), r, nil
 }
 
 // load carries out a load; a first one makes the arena.
-func (e *Engine) load(ctx context.Context, m *module.Module, path string) (id string, err error) {
+func (e *Engine) load(ctx context.Context, m *module.Module, path string) (id, because string, err error) {
 	fresh := e.arena == nil
 	if fresh {
 		err = e.checkIdentity(m, path)
@@ -66,7 +70,7 @@ func (e *Engine) load(ctx context.Context, m *module.Module, path string) (id st
 		err = e.notForked(OpLoad, fmt.Sprint(e.reg.Sequence+1))
 	}
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	// Binding and registering are two instants: if the target makes an itab
 	// in between that the module brings too, the module is bound again. So are
@@ -76,15 +80,18 @@ func (e *Engine) load(ctx context.Context, m *module.Module, path string) (id st
 	for range 5 {
 		if e.arena == nil {
 			if e.arena, err = e.lang.planArena(m); err != nil {
-				return "", err
+				return "", "", err
 			}
 		}
 		t := e.transit(OpLoad, fmt.Sprint(e.reg.Sequence+1))
 		if err = t.load(ctx, m, path, fresh); err == nil {
-			return t.id, nil
+			if fresh {
+				t.because = "the arena is made"
+			}
+			return t.id, t.because, nil
 		}
 		if err = t.rollback(err); t.done || e.failed != nil {
-			return "", err // the arena is in use
+			return "", "", err // the arena is in use
 		}
 		if fresh && errors.Is(err, arena.ErrTaken) {
 			_ = e.arena.Close()
@@ -101,7 +108,7 @@ func (e *Engine) load(ctx context.Context, m *module.Module, path string) (id st
 		err = finding.Refuse(finding.Busy, "the program has again and again made what the module brings while it was being loaded",
 			"try again at a quieter moment")
 	}
-	return "", err
+	return "", "", err
 }
 
 // load prepares while the target runs: everything is placed, bound and
@@ -135,19 +142,61 @@ func (t *transition) load(ctx context.Context, m *module.Module, path string, fr
 		return err
 	}
 	pieces := append(pieces(c.image), code...)
-	if !fresh {
-		fill(e.arena, pieces)
+	if fresh {
+		if err := t.reserve(ctx); err != nil {
+			return err
+		}
+	}
+	fill(e.arena, pieces)
+	if e.needsHalt() == "" {
+		if err := t.mapAll(pieces); err != nil {
+			return err
+		}
+		pieces = nil
+	}
+	if placed, err := t.placeWithoutHalt(p, c.image, pieces); placed || err != nil {
+		return err
 	}
 	return e.haltUntil(ctx, manyTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
 		if retry, err = e.quiet(h); retry != nil || err != nil {
 			return retry, err
 		}
-		if !fresh {
-			if retry = e.forked(OpLoad, t.id); retry != nil {
-				return retry, nil
-			}
+		if retry = e.forked(OpLoad, t.id); retry != nil {
+			return retry, nil
 		}
-		return nil, t.place(h, p, c.image, pieces, fresh)
+		t.h = h
+		defer func() { t.h = nil }()
+		if err := t.place(p, c.image, pieces); err != nil {
+			return nil, err
+		}
+		if e.debugger != nil {
+			e.debugger.Loaded(h, p.image())
+		}
+		return nil, nil
+	})
+}
+
+// reserve makes a planned arena, with the resident thread in it, under a halt.
+func (t *transition) reserve(ctx context.Context) error {
+	e := t.e
+	return e.haltUntil(ctx, manyTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
+		if retry, err = e.started(h); retry != nil || err != nil {
+			return retry, err
+		}
+		if err := e.arena.Reserve(h); err != nil {
+			return nil, err
+		}
+		t.onUndo(func() error {
+			if err := e.dismiss(); err != nil {
+				return err
+			}
+			if t.h != nil {
+				return e.arena.Release(t.h)
+			}
+			return e.p.Halt(context.WithoutCancel(ctx), e.arena.Release)
+		})
+		e.station(h)
+		return nil, nil
 	})
 }
 
@@ -157,22 +206,30 @@ func (t *transition) load(ctx context.Context, m *module.Module, path string, fr
 func (t *transition) addPatch(p *patchRecord, c *checked) ([]piece, error) {
 	t.reg.Patches = append(t.reg.Patches, p)
 	var slots []slot
+	var pads []piece
 	thunks := map[*redirectRecord]*redirect.Plan{}
 	for i, lf := range c.image.Functions {
 		plan := c.plans[i]
-		f := &functionRecord{Symbol: lf.Symbol, Entry: lf.Entry, Size: lf.Size, New: lf.New, Source: lf.Source, Encoding: plan.Encoding}
+		f := &functionRecord{Symbol: lf.Symbol, Entry: lf.Entry, Size: lf.Size, New: lf.New, Source: lf.Source}
 		f.NewSize, f.Bridge, f.Pieces, f.Lost = c.size(lf.New-c.image.Base), lf.Bridge, lf.Pieces, lf.LostCode
 		f.Marked = p.Init != nil && knowsGoroutine(&lf.Function)
 		p.Functions = append(p.Functions, f)
 		d := t.reg.redirect(lf.Entry)
 		if d == nil {
+			single, pad, mapped, why := t.oneStore(plan, &lf)
+			if single != nil {
+				plan = single
+			}
 			d = newRedirect(plan)
+			d.Pad, d.Why = pad, why
+			pads = append(pads, mapped...)
 			t.reg.Redirects = append(t.reg.Redirects, d)
 			if d.Encoding != redirect.DirectEncoding {
 				slots = append(slots, slot{&d.Thunk, anyQuarter})
 				thunks[d] = plan
 			}
 		}
+		f.Encoding = d.Encoding
 		if d.Encoding != redirect.DirectEncoding {
 			slots = append(slots, slot{&f.Stub, padQuarter(d)})
 		}
@@ -181,6 +238,7 @@ func (t *transition) addPatch(p *patchRecord, c *checked) ([]piece, error) {
 	if err != nil {
 		return nil, err
 	}
+	pieces = append(pieces, pads...)
 	for _, f := range p.Functions {
 		if d := t.reg.redirect(f.Entry); d.Encoding != redirect.DirectEncoding {
 			f.layStub(d)
@@ -194,31 +252,90 @@ func (t *transition) addPatch(p *patchRecord, c *checked) ([]piece, error) {
 	return pieces, nil
 }
 
-// place maps and registers the module under a halt, and commits.
-func (t *transition) place(h *process.Halt, p *patchRecord, image *link.Image, pieces []piece, fresh bool) (err error) {
-	e := t.e
-	defer func() {
-		if err != nil {
-			err = t.rollback(err)
-		}
-	}()
-	if fresh {
-		if err := e.arena.Reserve(h); err != nil {
+// oneStore returns how the function of a plan is redirected by one store: with a
+// pad, if it needs one, and what has to be mapped for that. If it can't be it says
+// why.
+func (t *transition) oneStore(plan *redirect.Plan, f *link.Function) (single *redirect.Plan, pad uint64, mapped []piece, why string) {
+	if plan.Encoding == redirect.DirectEncoding {
+		return nil, 0, nil, plan.Reason
+	}
+	single, to, why := plan.OneStore()
+	if single == nil {
+		return nil, 0, nil, why
+	}
+	if why := t.e.lang.checkOneStore(single, f); why != "" {
+		return nil, 0, nil, why
+	}
+	if to.End-to.Start >= redirect.Anywhere {
+		return single, 0, nil, ""
+	}
+	if pad, mapped = t.takePad(to); pad == 0 {
+		return nil, 0, nil, fmt.Sprintf("one store could make it lead to [%#x, %#x) only, where nothing can be mapped", to.Start, to.End)
+	}
+	return single, pad, mapped, ""
+}
+
+// mapAll maps pieces.
+func (t *transition) mapAll(pieces []piece) error {
+	a := t.e.arena
+	for _, m := range pieces {
+		if err := a.Map(t, m.addr, m.size, m.prot); err != nil {
 			return err
 		}
-		t.onUndo(func() error { return e.arena.Release(h) })
-		fill(e.arena, pieces)
+		t.onUndo(func() error { return a.Unmap(t, m.addr, m.size) })
 	}
-	reg, writes, err := e.lang.Register(h, &t.reg.Runtime, image, t.takeData(&pieces))
+	return nil
+}
+
+// placeWithoutHalt is place while the target runs, if that can be. Otherwise
+// nothing has changed, and t.because says why not.
+func (t *transition) placeWithoutHalt(p *patchRecord, image *link.Image, pieces []piece) (placed bool, err error) {
+	e := t.e
+	switch why := e.needsHalt(); {
+	case why != "":
+		t.because = why
+	case e.debugger != nil:
+		t.because = "the debugger takes in the module's functions while the program stands still"
+	default:
+		t.because = e.lang.checkConcurrent(image)
+	}
+	if t.because != "" {
+		return false, nil
+	}
+	if refusal := e.forked(OpLoad, t.id); refusal != nil {
+		return false, refusal
+	}
+	// Registering changes these, and they have to be as they were if a halt is to
+	// follow.
+	ledger, data, given := t.reg.clone().Runtime, slices.Clone(t.reg.Data), len(t.data)
+	if err = t.place(p, image, pieces); err == nil {
+		return true, nil
+	}
+	if e.failed != nil || finding.CodeOf(err) == finding.TargetExited {
+		return false, err
+	}
+	t.reg.Runtime, t.reg.Data, t.data = ledger, data, t.data[:given]
+	t.because = err.Error()
+	return false, nil
+}
+
+// place maps and registers the module and commits, if the transition is not in a
+// halt while the target runs.
+func (t *transition) place(p *patchRecord, image *link.Image, pieces []piece) (err error) {
+	e := t.e
+	mark := len(t.undo)
+	defer func() {
+		if err != nil {
+			err = t.rollbackTo(mark, err)
+		}
+	}()
+	reg, writes, err := e.lang.Register(t.h, &t.reg.Runtime, image, t.takeData(&pieces))
 	if err != nil {
 		return err
 	}
 	p.Go = reg
-	for _, m := range pieces {
-		if err := e.arena.Map(h, m.addr, m.size, m.prot); err != nil {
-			return err
-		}
-		t.onUndo(func() error { return e.arena.Unmap(h, m.addr, m.size) })
+	if err := t.mapAll(pieces); err != nil {
+		return err
 	}
 	for _, d := range t.reg.Redirects {
 		if d.code != nil {
@@ -230,15 +347,11 @@ func (t *transition) place(h *process.Halt, p *patchRecord, image *link.Image, p
 	if err := t.journal(writes); err != nil {
 		return err
 	}
-	if err := t.apply(h, writes); err != nil {
+	if err := t.apply(writes); err != nil {
 		return err
 	}
-	h.ClearCaches()
-	if err := t.commit(); err != nil {
-		return err
+	if t.h != nil {
+		t.h.ClearCaches()
 	}
-	if e.debugger != nil {
-		e.debugger.Loaded(h, p.image())
-	}
-	return nil
+	return t.commit()
 }

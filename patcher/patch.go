@@ -31,6 +31,9 @@ type Function struct {
 	NewAddress uint64            `json:"newAddress"` // of the new code, 0 if nothing is loaded
 	Source     string            `json:"source,omitempty"`
 	Encoding   redirect.Encoding `json:"encoding"`
+	// EncodingReason says why the entry can't be written while threads run, as
+	// with redirect.SingleEncoding it can; "" with that.
+	EncodingReason string `json:"encodingReason,omitempty"`
 	// FramesInOldCode is how many stack frames of the target were in code that
 	// the patch replaces when that was last looked at: by the activation, if it
 	// halted the target, by List, or by an activation that waits. It is -1 if
@@ -40,12 +43,14 @@ type Function struct {
 
 // Receipt says what an operation did to the target's time.
 type Receipt struct {
-	Operation      Operation      `json:"operation"`
-	DurationMicros int64          `json:"durationMicros"` // of the whole operation
-	Halts          int            `json:"halts"`          // how often threads of a running target were kept from running
-	HaltMicros     int64          `json:"haltMicros"`     // for how long altogether
-	ThreadsHalted  int            `json:"threadsHalted"`  // the most threads in one halt
-	Encodings      map[string]int `json:"encodings,omitempty"`
+	Operation      Operation `json:"operation"`
+	DurationMicros int64     `json:"durationMicros"` // of the whole operation
+	Halts          int       `json:"halts"`          // how often threads of a running target were kept from running
+	HaltMicros     int64     `json:"haltMicros"`     // for how long altogether
+	ThreadsHalted  int       `json:"threadsHalted"`  // the most threads in one halt
+	// HaltedBecause says why there was a halt in an operation that often needs none.
+	HaltedBecause string         `json:"haltedBecause,omitempty"`
+	Encodings     map[string]int `json:"encodings,omitempty"`
 	// Replaced holds the ids of the patches that an activation has deactivated
 	// at the same instant.
 	Replaced []string `json:"replaced,omitempty"`

@@ -39,6 +39,7 @@ func (s *switching) plan() error {
 // to one from which on all is as it will be.
 func (s *switching) stack(p *patchRecord) error {
 	first := s.on && p.Led
+	var pads []goruntime.Write
 	for _, f := range p.Functions {
 		d := s.reg.redirect(f.Entry)
 		was := slices.Clone(d.Stack)
@@ -55,6 +56,12 @@ func (s *switching) stack(p *patchRecord) error {
 		if d.Encoding == redirect.DirectEncoding {
 			continue
 		}
+		// Last, since it leads to all: where the entry leads to.
+		pad, err := s.repoint(d, was)
+		if err != nil {
+			return err
+		}
+		pads = append(pads, pad...)
 		for _, id := range d.Stack {
 			if !slices.Contains(was, id) {
 				continue // stubs writes it
@@ -68,8 +75,36 @@ func (s *switching) stack(p *patchRecord) error {
 			}
 		}
 	}
+	s.links = append(s.links, pads...)
 	p.Led = s.leading
 	return nil
+}
+
+// repoint returns the write that makes the pad of d, if it has one that is in use,
+// lead to the uppermost patch of its stack, after that was another one.
+func (t *transition) repoint(d *redirectRecord, was []string) ([]goruntime.Write, error) {
+	if d.Pad == 0 || len(was) == 0 || len(d.Stack) == 0 {
+		return nil, nil // stubs writes it, or nothing leads to it
+	}
+	w := goruntime.Write{Addr: d.Pad + 1}
+	for _, x := range []struct {
+		field *[]byte
+		stack []string
+	}{{&w.Old, was}, {&w.New, d.Stack}} {
+		p, err := t.e.reg.patch(x.stack[len(x.stack)-1])
+		if err != nil {
+			return nil, err
+		}
+		jump, err := (&redirect.Plan{Entry: d.Pad}).Jump(p.function(d.Entry).landing())
+		if err != nil {
+			return nil, err
+		}
+		*x.field = jump[1:]
+	}
+	if bytes.Equal(w.Old, w.New) {
+		return nil, nil
+	}
+	return []goruntime.Write{w}, nil
 }
 
 // led tells whether a patch is Led.
@@ -148,6 +183,9 @@ func (t *transition) entryBytes(d *redirectRecord, active func(*patchRecord) boo
 			return nil, err
 		}
 		f := p.function(d.Entry)
+		if d.Pad != 0 {
+			return d.jump(d.Pad)
+		}
 		if d.Encoding != redirect.DirectEncoding {
 			return d.jump(f.landing())
 		}
@@ -177,17 +215,26 @@ func (t *transition) stubs(p *patchRecord) error {
 		if err := t.lay(f.Stub, code); err != nil {
 			return err
 		}
-		if f.Pad == 0 {
-			continue
+		if f.Pad != 0 {
+			err = t.layPad(f.Pad, f.Stub)
 		}
-		if code, err = (&redirect.Plan{Entry: f.Pad}).Jump(f.Stub); err == nil {
-			err = t.lay(f.Pad, code)
+		if err == nil && d.Pad != 0 && len(t.e.reg.redirect(f.Entry).Stack) == 0 {
+			err = t.layPad(d.Pad, f.landing())
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// layPad writes a pad that leads to to.
+func (t *transition) layPad(pad, to uint64) error {
+	code, err := (&redirect.Plan{Entry: pad}).Jump(to)
+	if err != nil {
+		return err
+	}
+	return t.lay(pad, code)
 }
 
 // stub returns the code of f's stub.

@@ -12,7 +12,7 @@ import (
 )
 
 // registryVersion changes with the layout of registry.
-const registryVersion = 2
+const registryVersion = 3
 
 // registry is what Darn remembers inside the target, so that the next Darn
 // that attaches can list, toggle and unload, or undo what a killed one left
@@ -100,6 +100,11 @@ type redirectRecord struct {
 	Single   bool              `json:"single"` // it lies in the first instruction
 	Old      []byte            `json:"old"`    // the bytes it overwrites
 	Thunk    uint64            `json:"thunk,omitempty"`
+	// Pad is a jump to the uppermost stub, at a place where one store can make the
+	// entry lead; 0 if the entry can lead to the stub itself.
+	Pad uint64 `json:"pad,omitempty"`
+	// Why says why the entry can't be written by one store, if it can't.
+	Why string `json:"why,omitempty"`
 	// Now holds the bytes that stand at Entry+Offset, equal to Old while the
 	// redirect is not written.
 	Now []byte `json:"now"`
@@ -251,7 +256,7 @@ func (r *registry) check() error {
 		}
 	}
 	for i, d := range r.Redirects {
-		if d.Offset < 0 || d.Offset > redirect.JumpSize || d.Span < redirect.JumpSize || d.Span > slotSize ||
+		if d.Offset < 0 || d.Offset > redirect.JumpSize || d.Span < 1 || d.Span < redirect.JumpSize && d.Encoding != redirect.SingleEncoding || d.Span > slotSize ||
 			len(d.Old) != redirect.JumpSize || len(d.Now) != redirect.JumpSize || (d.Thunk == 0) != (d.Encoding == redirect.DirectEncoding) {
 			return damaged("redirect %d of it is none", i)
 		}

@@ -6,13 +6,17 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/darn-dev/darn/patcher/arena"
 	"github.com/darn-dev/darn/patcher/goruntime"
+	"github.com/darn-dev/darn/patcher/redirect"
 )
 
 // block is a run of memory in the arena that outlives single patches.
 type block struct {
 	Addr uint64 `json:"addr"`
 	Size uint64 `json:"size"`
+	// Home is where in the arena its memory is, if Addr is outside of it.
+	Home uint64 `json:"home,omitempty"`
 }
 
 const (
@@ -34,9 +38,8 @@ const anyQuarter = -1
 // slotOf returns the address of the slot that addr is in.
 func slotOf(addr uint64) uint64 { return addr &^ (slotSize - 1) }
 
-// takeSlots gives each of want a free slot in a block of code. If the blocks
-// that there are have too few it adds one, returned as a piece to be mapped.
-func (t *transition) takeSlots(want []slot) ([]piece, error) {
+// usedSlots returns the addresses of the slots that are taken.
+func (t *transition) usedSlots() map[uint64]bool {
 	used := map[uint64]bool{}
 	for _, p := range t.reg.Patches {
 		for _, f := range p.Functions {
@@ -45,7 +48,61 @@ func (t *transition) takeSlots(want []slot) ([]piece, error) {
 	}
 	for _, d := range t.reg.Redirects {
 		used[d.Thunk] = true
+		used[slotOf(d.Pad)] = true
 	}
+	return used
+}
+
+// padOffset is where in its slot the pad of a redirect is: its distance can be
+// changed by one store.
+const padOffset = 3
+
+// takePad returns a place for the pad of a redirect, which has to be in a window,
+// in the arena or outside of it, and the piece that has to be mapped for it, if
+// there is none yet. It is 0 if there is no room.
+func (t *transition) takePad(w redirect.Window) (pad uint64, pieces []piece) {
+	used := t.usedSlots()
+	within := func(b block) uint64 {
+		at := max(b.Addr, (max(w.Start, padOffset)-padOffset+slotSize-1)&^(slotSize-1))
+		for ; at+padOffset < w.End && at < b.Addr+b.Size; at += slotSize {
+			if !used[at] {
+				return at + padOffset
+			}
+		}
+		return 0
+	}
+	for _, b := range t.reg.Blocks {
+		if pad = within(b); pad != 0 {
+			return pad, nil
+		}
+	}
+	// Of a block that is not all in the window the rest serves others.
+	const page = 4096
+	around := arena.Range{Start: w.Start &^ (page - 1), End: (w.End + page - 1) &^ (page - 1)}
+	for _, size := range []uint64{blockSize, page} {
+		b := block{Size: size}
+		addr, err := t.e.arena.AllocIn(around, size)
+		if err != nil {
+			addr, b.Home, err = t.e.arena.AllocOutside(around, size)
+		}
+		if err != nil {
+			continue
+		}
+		b.Addr = addr
+		t.onUndo(func() error { t.e.arena.Free(addr, size); return nil })
+		if pad = within(b); pad == 0 {
+			continue // it goes with the transition
+		}
+		t.reg.Blocks = append(t.reg.Blocks, b)
+		return pad, []piece{{addr: b.Addr, size: b.Size, prot: unix.PROT_READ | unix.PROT_EXEC}}
+	}
+	return 0, nil
+}
+
+// takeSlots gives each of want a free slot in a block of code. If the blocks
+// that there are have too few it adds one, returned as a piece to be mapped.
+func (t *transition) takeSlots(want []slot) ([]piece, error) {
+	used := t.usedSlots()
 	take := func(b block) {
 		for at := b.Addr; at < b.Addr+b.Size; at += slotSize {
 			i := slices.IndexFunc(want, func(s slot) bool { return s.quarter == anyQuarter || s.quarter == int(at/slotSize%4) })

@@ -11,6 +11,7 @@ import (
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/goruntime"
 	"github.com/darn-dev/darn/patcher/process"
+	"github.com/darn-dev/darn/patcher/resident"
 )
 
 // takeOver goes on with what an earlier Darn left in the target. A transition
@@ -25,6 +26,9 @@ func (e *Engine) takeOver() error {
 		return err
 	}
 	e.arena = a
+	if err := resident.Evict(e.p, a); err != nil {
+		e.unstationed = err.Error()
+	}
 	data, err := a.Load()
 	if err != nil {
 		return err
@@ -55,6 +59,9 @@ func (e *Engine) takeOver() error {
 			return err
 		}
 		return e.unhook(e.reg.Patches...) // who waited is gone
+	}
+	if err := resident.Evict(e.p, a); err != nil {
+		return nil // its memory is given back by the next Darn
 	}
 	err = e.p.Halt(context.Background(), a.Release)
 	if err == nil {
@@ -133,7 +140,11 @@ func (e *Engine) checkJumps(h *process.Halt, writes []goruntime.Write) (retry *f
 // claim marks what the registry says is taken as taken in the arena.
 func (e *Engine) claim() error {
 	for _, b := range slices.Concat(e.reg.Blocks, e.reg.Data, e.reg.Lost) {
-		if err := e.arena.Claim(b.Addr, b.Size); err != nil {
+		claim := func() error { return e.arena.Claim(b.Addr, b.Size) }
+		if b.Home != 0 {
+			claim = func() error { return e.arena.ClaimOutside(arena.Outpost(b)) }
+		}
+		if err := claim(); err != nil {
 			return damaged("%v", err)
 		}
 	}

@@ -21,6 +21,10 @@ type transition struct {
 	undo []func() error
 	done bool
 	data []goruntime.Block // what takeData gave
+	// h is the halt that it is in; nil while the target runs. See reach.go.
+	h *process.Halt
+	// because is why it takes a halt, if so.
+	because string
 	// passing tells of an unload that only stubs were in use.
 	passing bool
 	// switches are those that it sets, in their new positions.
@@ -69,9 +73,10 @@ func (t *transition) before() []arena.Position {
 	return before
 }
 
-// apply makes the writes, in order, while the target is halted. Each is made
-// only where the bytes that are there are the bytes expected.
-func (t *transition) apply(h *process.Halt, writes []goruntime.Write) error {
+// apply makes the writes, in order. Each is made only where the bytes that are
+// there are the bytes expected. Without a halt each is one store, and the
+// language's runtime may want an instant between two.
+func (t *transition) apply(writes []goruntime.Write) error {
 	for _, w := range writes {
 		if len(w.Old) == 0 { // memory of Darn's own that nobody reads yet
 			if err := t.e.p.WriteMemory(w.Addr, w.New); err != nil {
@@ -80,10 +85,18 @@ func (t *transition) apply(h *process.Halt, writes []goruntime.Write) error {
 			t.onUndo(func() error { return t.e.p.WriteMemory(w.Addr, make([]byte, len(w.New))) })
 			continue
 		}
-		if err := h.WriteText(w.Addr, w.Old, w.New); err != nil {
+		if err := t.WriteText(w.Addr, w.Old, w.New); err != nil {
 			return err
 		}
-		t.onUndo(func() error { return h.WriteText(w.Addr, w.New, w.Old) })
+		t.onUndo(func() error {
+			if err := t.settle(w); err != nil {
+				return err
+			}
+			return t.WriteText(w.Addr, w.New, w.Old)
+		})
+		if err := t.settle(w); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -102,12 +115,16 @@ func (t *transition) commit() error {
 // It returns err, with what could not be undone: then the steps before that
 // stay done, as the program may still need them (memory that it still refers
 // to), and so does the journal; the engine does nothing more.
-func (t *transition) rollback(err error) error {
+func (t *transition) rollback(err error) error { return t.rollbackTo(0, err) }
+
+// rollbackTo is rollback of the steps that were registered since there were that
+// many.
+func (t *transition) rollbackTo(mark int, err error) error {
 	if t.done {
 		return err
 	}
-	undo := t.undo
-	t.undo = nil
+	undo := slices.Clone(t.undo[mark:])
+	t.undo = t.undo[:mark]
 	for _, step := range slices.Backward(undo) {
 		uerr := step()
 		if uerr == nil {

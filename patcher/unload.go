@@ -78,6 +78,7 @@ func (e *Engine) unload(ctx context.Context, p *patchRecord) error {
 			e.debugger.Unloading(h, p.image())
 		}
 		t := e.transit(OpUnload, p.ID)
+		t.h = h
 		if retry, err = t.unload(h, p); retry != nil || err != nil {
 			err = t.rollback(err)
 		}
@@ -135,7 +136,7 @@ func (t *transition) unload(h *process.Halt, p *patchRecord) (inUse *finding.Ref
 	if err := t.journal(writes); err != nil {
 		return nil, err
 	}
-	if err := t.apply(h, writes); err != nil {
+	if err := t.apply(writes); err != nil {
 		return nil, err
 	}
 	h.ClearCaches()
@@ -150,6 +151,9 @@ func (t *transition) unload(h *process.Halt, p *patchRecord) (inUse *finding.Ref
 func (t *transition) giveBack(h *process.Halt, p *patchRecord) error {
 	e := t.e
 	if t.reg.empty() {
+		if err := e.dismiss(); err != nil {
+			return err // the arena stays: the thread is in it
+		}
 		err := e.arena.Release(h)
 		e.arena, e.reg = nil, &registry{Version: registryVersion, Sequence: t.reg.Sequence}
 		return err
@@ -170,8 +174,12 @@ func (t *transition) checkUnused(h *process.Halt, p *patchRecord, writes []gorun
 		if f.Stub != 0 {
 			ranges = append(ranges, goruntime.Range{Start: slotOf(f.Stub), End: slotOf(f.Stub) + slotSize})
 		}
-		if d := t.e.reg.redirect(f.Entry); d.Thunk != 0 && t.reg.redirect(f.Entry) == nil {
+		d := t.e.reg.redirect(f.Entry)
+		if d.Thunk != 0 && t.reg.redirect(f.Entry) == nil {
 			ranges = append(ranges, goruntime.Range{Start: d.Thunk, End: d.Thunk + slotSize})
+		}
+		if d.Pad != 0 {
+			ranges = append(ranges, slotRange(d.Pad))
 		}
 	}
 	// The debugger would write there when it removes it.
@@ -235,7 +243,13 @@ func (t *transition) unlink(p *patchRecord) ([]goruntime.Write, error) {
 			writes = append(writes, w)
 		}
 		if at >= 0 {
+			was := slices.Clone(d.Stack)
 			d.Stack = slices.Delete(d.Stack, at, at+1)
+			w, err := t.repoint(d, was)
+			if err != nil {
+				return nil, err
+			}
+			writes = append(writes, w...)
 		}
 		want, err := t.entryBytes(d, func(q *patchRecord) bool { return t.e.state(q) == Active })
 		if err != nil {

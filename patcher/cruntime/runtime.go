@@ -87,6 +87,9 @@ func (r *Runtime) Register(_ *process.Halt, l *goruntime.Ledger, image *link.Ima
 	return m, nil, nil
 }
 
+// Settle has nothing to wait for.
+func (r *Runtime) Settle(link.Write) error { return nil }
+
 // Unregister forgets a module.
 func (r *Runtime) Unregister(_ *process.Halt, l *goruntime.Ledger, m *goruntime.Registration, _ goruntime.Alloc) ([]link.Write, error) {
 	var rest []*goruntime.Registration

@@ -246,7 +246,7 @@ func (x *Executable) lineTable() (*gosym.Table, error) {
 // prologue ends, or another line begins than at the entry. It is "" if there is
 // none.
 func (x *Executable) StopWithin(entry, end, lo, hi uint64) (addr uint64, why string) {
-	if at := x.prologueEnd(entry, end); at >= lo && at < hi {
+	if at := x.PrologueEnd(entry, end); at >= lo && at < hi {
 		return at, "the prologue ends"
 	}
 	_, file, first, err := x.FuncLine(entry)
@@ -261,8 +261,8 @@ func (x *Executable) StopWithin(entry, end, lo, hi uint64) (addr uint64, why str
 	return 0, ""
 }
 
-// prologueEnd returns where a function's prologue ends, 0 if it is not known.
-func (x *Executable) prologueEnd(entry, end uint64) uint64 {
+// PrologueEnd returns where a function's prologue ends, 0 if it is not known.
+func (x *Executable) PrologueEnd(entry, end uint64) uint64 {
 	d, err := x.DWARF()
 	if err != nil {
 		return 0

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/link"
@@ -309,4 +310,46 @@ func (r *Runtime) forgetFrames(m *Registration) ([]Write, error) {
 		}
 	}
 	return writes, nil
+}
+
+// The writes of Register may be made while the program runs, one store each, if it
+// brings no itabs:
+//
+//   - the chain: who follows it reads one pointer after the other, and finds the
+//     module with all that belongs to it or does not;
+//   - the list: a new header takes the place of the old one by one store, and no
+//     reader keeps the old one across a point where it may be freed. A collection
+//     that counted its work before and does it after scans less or more of the
+//     module's data, which holds no pointer into the heap yet, as no code of it has
+//     run; from then on the write barrier tells the collector what is stored there;
+//   - the slots of pruned methods: what nobody could call, or the method.
+//
+// But for one thing. The program's own header of the list is held by modulesSlice
+// before and by pinnedTypemaps after, without a write barrier. A collector that
+// looked at the one before it was set and at the other after it was swung would
+// free the header. So the collector is seen at rest between the two: all that it
+// looked at before is done with, and it looks at both again. Settle does that.
+
+// settlePatience is for how long Settle waits, and settlePeriod how often it looks.
+const (
+	settlePatience = 5 * time.Second
+	settlePeriod   = 100 * time.Microsecond
+)
+
+// Settle returns when the write that follows w, made while the program runs, may
+// be made, or the one before it if w is about to be undone. Refused with
+// gc-timeout if the collector does not rest.
+func (r *Runtime) Settle(w Write) error {
+	if w.Addr != r.pinnedTypemaps {
+		return nil
+	}
+	for end := time.Now().Add(settlePatience); ; time.Sleep(settlePeriod) {
+		phase, err := r.word32(r.gcphase)
+		if err != nil || phase == 0 {
+			return err
+		}
+		if time.Now().After(end) {
+			return finding.Refuse(finding.GCTimeout, "the garbage collector is at work all the time", "try again at a quieter moment")
+		}
+	}
 }

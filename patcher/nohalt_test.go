@@ -1,0 +1,303 @@
+package patcher_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/darn-dev/darn/patcher"
+	"github.com/darn-dev/darn/patcher/internal/targettest"
+	"github.com/darn-dev/darn/patcher/process"
+	"github.com/darn-dev/darn/patcher/redirect"
+)
+
+// attachCounting is attach with a count of every halt that is made from now on.
+func attachCounting(t testing.TB, target *targettest.Target, options ...func(*patcher.Engine)) (e *patcher.Engine, halts func() int, detach func()) {
+	t.Helper()
+	p, err := process.Attach(target.Pid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e, err = patcher.Open(p, options...); err != nil {
+		p.Close()
+		t.Fatal(err)
+	}
+	stop := p.Measure()
+	halts = func() int {
+		n := stop().Halts
+		stop = p.Measure()
+		return n
+	}
+	done := false
+	detach = func() {
+		if !done {
+			done = true
+			e.Close()
+			if err := p.Close(); err != nil {
+				t.Errorf("detaching: %v", err)
+			}
+		}
+	}
+	t.Cleanup(detach)
+	return e, halts, detach
+}
+
+// residents returns the threads of a process that are Darn's.
+func residents(t testing.TB, target *targettest.Target) (tids []string) {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d/task", target.Pid())
+	tasks, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, task := range tasks {
+		name, _ := os.ReadFile(filepath.Join(dir, task.Name(), "comm"))
+		if strings.TrimSpace(string(name)) == "darn" {
+			tids = append(tids, task.Name())
+		}
+	}
+	return tids
+}
+
+// must checks what an operation says and how many halts there were, by the receipt
+// and by the process's own count.
+func must(t *testing.T, r *patcher.Receipt, err error, counted, halts int) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Halts != halts || counted != halts {
+		t.Errorf("%s made %d halts, its receipt says %d (because %s); want %d", r.Operation, counted, r.Halts, r.HaltedBecause, halts)
+	}
+	if (r.HaltedBecause == "") != (halts == 0) {
+		t.Errorf("%s with %d halts says that it halted because %q", r.Operation, halts, r.HaltedBecause)
+	}
+}
+
+const twoPatches = 2
+
+// TestNoHaltGo: all but the load that makes the arena, and an unload, goes without
+// a halt while threads run the functions that are patched and the collector is at
+// work all the time; without the resident thread the same works under halts.
+func TestNoHaltGo(t *testing.T) {
+	s := newShop(t)
+	modules := [twoPatches]string{
+		s.module(t, "describe", edit{`return "a " + t.label()`, `return "one " + t.label()`}),
+		s.module(t, "greet", edit{`"hello %s"`, `"welcome %s"`}),
+	}
+	for _, test := range []struct {
+		name                  string
+		options               []func(*patcher.Engine)
+		second, first, thread int
+	}{
+		{"with the resident thread", nil, 0, 0, 1},
+		{"without", []func(*patcher.Engine){patcher.WithoutResident()}, 1, 1, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			target := s.start(t, "GOGC=1")
+			before := snapshot(t, target.Pid())
+			busy := keepBusy(target, "/describe", "/greet?name=eve", "/gc")
+			e, halts, detach := attachCounting(t, target, test.options...)
+			var patches [twoPatches]*patcher.Patch
+			for i, m := range modules {
+				p, r, err := e.Load(t.Context(), m)
+				patches[i] = p
+				if i > 0 {
+					must(t, r, err, halts(), test.second)
+				} else if err != nil {
+					t.Fatal(err)
+				}
+				halts()
+			}
+			if n := len(residents(t, target)); n != test.thread {
+				t.Errorf("the process has %d threads of Darn's", n)
+			}
+			for i, p := range patches {
+				if encoding := p.Functions[0].Encoding; encoding != redirect.SingleEncoding {
+					t.Errorf("%s is %s: %s", p.Functions[0].Name, encoding, p.Functions[0].EncodingReason)
+				}
+				_, r, err := e.Activate(t.Context(), p.ID, patcher.ActivateOptions{})
+				must(t, r, err, halts(), test.first)
+				expect(t, target, "/describe", "one pen")
+				expect(t, target, "/greet?name=eve", []string{"hello eve", "welcome eve"}[i])
+			}
+			for _, p := range patches {
+				_, r, err := e.Deactivate(t.Context(), p.ID)
+				must(t, r, err, halts(), 0)
+			}
+			expect(t, target, "/describe", "a pen")
+			expect(t, target, "/greet?name=eve", "hello eve")
+			busy()
+			for _, p := range patches {
+				targettest.Eventually(t, "an unload", func() bool {
+					_, err := e.Unload(t.Context(), p.ID)
+					return err == nil
+				})
+			}
+			detach()
+			if n := residents(t, target); len(n) != 0 {
+				t.Errorf("the threads %v stay behind", n)
+			}
+			if d := before.diff(snapshot(t, target.Pid())); d != "" {
+				t.Errorf("the process is not as it was:\n%s", d)
+			}
+			expect(t, target, "/describe", "a pen")
+			target.MustLive()
+		})
+	}
+}
+
+// keepBusy makes requests all the time, until the function is called that it
+// returns.
+func keepBusy(target *targettest.Target, paths ...string) (stop func()) {
+	over, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			for _, path := range paths {
+				select {
+				case <-over:
+					return
+				default:
+					target.Get(path)
+				}
+			}
+		}
+	}()
+	return func() { close(over); <-done }
+}
+
+const pricier = "int total(int n) { return 7000 + n; }\n"
+
+// TestNoHaltC is TestNoHaltGo for a program in C, whose threads do nothing but call
+// the function.
+func TestNoHaltC(t *testing.T) {
+	exe := cshop(t, "-O0", "-fcf-protection")
+	modules := [twoPatches]string{cModule(t, pricier), cModule(t, "int total(int n) { return 8000 + n; }\n")}
+	target := targettest.Start(t, targettest.Command{Path: exe})
+	prints(t, target, " total=20 ")
+	e, halts, detach := attachCounting(t, target)
+	var patches [twoPatches]*patcher.Patch
+	for i, m := range modules {
+		p, r, err := e.Load(t.Context(), m)
+		must(t, r, err, halts(), 1-i)
+		patches[i] = p
+	}
+	for i, want := range []string{" total=7004 ", " total=8004 "} {
+		_, r, err := e.Activate(t.Context(), patches[i].ID, patcher.ActivateOptions{})
+		must(t, r, err, halts(), 0)
+		if r.Encodings["single"] != 1 {
+			t.Errorf("the encodings are %v", r.Encodings)
+		}
+		prints(t, target, want)
+	}
+	for i, want := range []string{" total=7004 ", " total=20 "} {
+		_, r, err := e.Deactivate(t.Context(), patches[1-i].ID)
+		must(t, r, err, halts(), 0)
+		prints(t, target, want)
+	}
+	for _, p := range patches {
+		targettest.Eventually(t, "an unload", func() bool {
+			_, err := e.Unload(t.Context(), p.ID)
+			return err == nil
+		})
+		prints(t, target, " total=20 ")
+	}
+	prints(t, target, " wrong=0")
+	detach()
+	if n := residents(t, target); len(n) != 0 {
+		t.Errorf("the threads %v stay behind", n)
+	}
+	target.MustLive()
+}
+
+// holderEnv makes the test program one that loads a module into a process and holds
+// on to that until it is killed.
+const holderEnv = "DARN_TEST_HOLDER"
+
+func init() {
+	if os.Getenv(holderEnv) == "" {
+		return
+	}
+	var pid int
+	var module string
+	fmt.Sscan(os.Getenv(holderEnv), &pid, &module)
+	p, err := process.Attach(pid)
+	if err == nil {
+		var e *patcher.Engine
+		if e, err = patcher.Open(p); err == nil {
+			_, _, err = e.Load(context.Background(), module)
+		}
+	}
+	fmt.Println("loaded", err)
+	time.Sleep(time.Hour)
+}
+
+// TestAKilledDarnLeavesNoThread: the thread ends by itself, at once if another Darn
+// comes, and that one makes its own.
+func TestAKilledDarnLeavesNoThread(t *testing.T) {
+	exe := cshop(t, "-O0", "-fcf-protection")
+	m := cModule(t, pricier)
+	for _, test := range []struct {
+		name string
+		next bool
+	}{{"and nobody comes", false}, {"and another comes", true}} {
+		t.Run(test.name, func(t *testing.T) {
+			target := targettest.Start(t, targettest.Command{Path: exe})
+			prints(t, target, " total=20 ")
+			holder := exec.Command(os.Args[0])
+			holder.Env = append(os.Environ(), fmt.Sprintf("%s=%d %s", holderEnv, target.Pid(), m))
+			out, err := holder.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := holder.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if line, _ := bufio.NewReader(out).ReadString('\n'); strings.TrimSpace(line) != "loaded <nil>" {
+				t.Fatalf("the holder says %q", line)
+			}
+			var old []string
+			targettest.Eventually(t, "the thread", func() bool {
+				old = residents(t, target)
+				return len(old) == 1
+			})
+			if err := holder.Process.Signal(syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			_ = holder.Wait()
+			if !test.next {
+				targettest.Eventually(t, "the end of the thread", func() bool { return len(residents(t, target)) == 0 })
+				prints(t, target, " total=20 ")
+				target.MustLive()
+				return
+			}
+			e, halts, detach := attachCounting(t, target)
+			l, err := e.Known(t.Context())
+			if err != nil || len(l.Patches) != 1 {
+				t.Fatalf("%+v, %v", l, err)
+			}
+			// The first halt makes a new thread.
+			_, r, err := e.Activate(t.Context(), l.Patches[0].ID, patcher.ActivateOptions{})
+			must(t, r, err, halts(), 1)
+			prints(t, target, " total=7004 ")
+			targettest.Eventually(t, "a new thread", func() bool {
+				now := residents(t, target)
+				return len(now) == 1 && now[0] != old[0]
+			})
+			detach()
+			if n := residents(t, target); len(n) != 0 {
+				t.Errorf("the threads %v stay behind", n)
+			}
+			prints(t, target, " total=7004 ")
+			target.MustLive()
+		})
+	}
+}
