@@ -28,6 +28,10 @@ type Config struct {
 	// DebugInfoDirectories are searched for debug information that is not in
 	// the executable, after what Darn itself keeps of stripped programs.
 	DebugInfoDirectories []string
+	// WithoutResident forbids a thread of Darn's in the target, as the attribute
+	// darnResident "never" of a launch or attach request does: what it would do
+	// takes halts.
+	WithoutResident bool
 
 	// Guard decides on what clients ask for, nil: all is allowed.
 	Guard *guard.Guard

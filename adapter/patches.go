@@ -104,7 +104,13 @@ func (s *patches) open(ctx context.Context) (*patcher.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	engine, err := patcher.Open(target)
+	var options []func(*patcher.Engine)
+	s.p.mu.Lock()
+	if s.p.withoutResident {
+		options = append(options, patcher.WithoutResident())
+	}
+	s.p.mu.Unlock()
+	engine, err := patcher.Open(target, options...)
 	if err == nil {
 		if err = engine.Watch(ctx, images{}); err != nil {
 			engine.Close()

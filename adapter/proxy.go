@@ -69,7 +69,7 @@ func newProxy(conn io.ReadWriteCloser, cfg Config) *proxy {
 		holding: make(chan struct{}, 1),
 		lastAsk: firstAsk,
 		waiting: make(map[int]func(*header)),
-		state:   state{changed: make(chan struct{}), lastSets: make(map[string]*header)},
+		state:   state{changed: make(chan struct{}), lastSets: make(map[string]*header), withoutResident: cfg.WithoutResident},
 	}
 	p.patches.init(p)
 	p.threads.init(p)
@@ -370,7 +370,8 @@ func addCapabilities(body []byte) []byte {
 	return addMember(body, "supportsDarn", true)
 }
 
-// noDebug, substitutePath and terminates read arguments of requests.
+// noDebug, residentForbidden, substitutePath and terminates read arguments of
+// requests.
 
 func noDebug(h *header) bool {
 	var a struct {
@@ -378,6 +379,14 @@ func noDebug(h *header) bool {
 	}
 	_ = json.Unmarshal(h.Arguments, &a)
 	return a.NoDebug && h.Command == "launch"
+}
+
+func residentForbidden(h *header) bool {
+	var a struct {
+		DarnResident string `json:"darnResident"`
+	}
+	_ = json.Unmarshal(h.Arguments, &a)
+	return a.DarnResident == "never"
 }
 
 func substitutePath(h *header) (rules [][2]string) {

@@ -23,6 +23,8 @@ const (
 type state struct {
 	phase   phase
 	noDebug bool
+	// withoutResident is set if there must be no thread of Darn's in the target.
+	withoutResident bool
 	// attached is set if the target lived before the session.
 	attached bool
 	// resume is the sequence number of the request that made the target run.
@@ -67,6 +69,7 @@ func (p *proxy) forwarded(h *header, stepGoesOn bool) {
 		p.attached = h.Command == "attach"
 		p.noDebug = noDebug(h)
 		p.substitute = substitutePath(h)
+		p.withoutResident = p.withoutResident || residentForbidden(h)
 	case "pause", "restart", "disconnect":
 		p.pausing = p.phase == running
 	case "configurationDone", "continue", "reverseContinue":

@@ -164,7 +164,7 @@ func (s *switching) carryOut(ctx context.Context) error {
 	if s.isOneStore() {
 		return s.store()
 	}
-	if done, err := s.withoutHalt(); done || err != nil {
+	if done, err := s.withoutHalt(ctx); done || err != nil {
 		return err
 	}
 	if err := s.prepare(); err != nil {
@@ -264,17 +264,16 @@ func (s *switching) try(h *process.Halt, quiet bool) (retry *finding.Refusal, er
 	}
 	s.h = h
 	defer func() { s.h = nil }()
-	return nil, s.rewrite(nil)
+	if err := s.rewrite(nil); err != nil {
+		return nil, s.rollback(err)
+	}
+	return nil, nil
 }
 
 // rewrite makes the writes of a toggle, sets the switches and commits. In
-// between check, if not nil, may object.
+// between check, if not nil, may object. On an error the transition is to be rolled
+// back.
 func (s *switching) rewrite(check func(writes []goruntime.Write) error) (err error) {
-	defer func() {
-		if err != nil {
-			err = s.rollback(err)
-		}
-	}()
 	writes := slices.Clone(s.links)
 	for _, c := range s.entries {
 		writes = append(writes, goruntime.Write{Addr: c.redirect.at(), Old: c.redirect.Now, New: c.want})

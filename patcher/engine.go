@@ -46,12 +46,13 @@ type Engine struct {
 	// unstationed why there is none yet.
 	resident           *resident.Resident
 	alone, unstationed string
+	once               bool // see ForOneOperation
 }
 
 // Open makes an Engine for a process, which may be stopped or running; if
 // running it is halted once to read the layout of a Go runtime. If an
 // earlier Darn left patches in it they are taken over, and a transition that
-// it left half done is rolled back. options are of this package: WithoutResident.
+// it left half done is rolled back. options are those of this package: WithoutResident, ForOneOperation.
 //
 // It is refused with unsupported-build or unsupported-target if the process is
 // not one that can be patched, with unsupported-target if its executable is
@@ -59,16 +60,16 @@ type Engine struct {
 // gc-timeout or in-use if the rollback can't be made, with busy if the process
 // can't be halted, and with target-exited if it ends.
 func Open(p *process.Process, options ...func(*Engine)) (*Engine, error) {
-	x, err := openTarget(p.ExePath())
-	if err != nil {
-		return nil, fmt.Errorf("process %d: %w", p.Pid(), err)
-	}
 	e := &Engine{
-		turn: make(chan struct{}, 1), p: p, exe: x, reg: &registry{Version: registryVersion},
+		turn: make(chan struct{}, 1), p: p, reg: &registry{Version: registryVersion},
 		waits: make(map[string]*Wait),
 	}
 	for _, option := range options {
 		option(e)
+	}
+	var err error
+	if e.exe, err = openTarget(p.ExePath()); err != nil {
+		return nil, errors.Join(fmt.Errorf("process %d: %w", p.Pid(), err), e.letGo())
 	}
 	if err := e.open(); err != nil {
 		_ = e.letGo()
@@ -149,7 +150,10 @@ func (e *Engine) letGo() error {
 	if e.arena != nil && err == nil {
 		err = e.arena.Close()
 	}
-	return errors.Join(err, e.exe.Close())
+	if e.exe != nil {
+		err = errors.Join(err, e.exe.Close())
+	}
+	return err
 }
 
 // begin waits for the right to run an operation; the caller calls the

@@ -28,7 +28,7 @@ func (e *Engine) haltUntil(ctx context.Context, tries int, f func(*process.Halt)
 		var stopped bool
 		err := e.p.Halt(ctx, func(h *process.Halt) (err error) {
 			stopped = !h.WasRunning()
-			if retry, err = f(h); retry == nil && err == nil {
+			if retry, err = f(h); retry == nil && err == nil && !e.once {
 				e.station(h) // for what comes next
 			}
 			return err

@@ -1,11 +1,13 @@
 package patcher
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/goruntime"
+	"github.com/darn-dev/darn/patcher/process"
 	"github.com/darn-dev/darn/patcher/redirect"
 )
 
@@ -55,7 +57,7 @@ func (s *switching) name(d *redirectRecord) string {
 
 // withoutHalt carries the switching out while the target runs, if that can be.
 // Otherwise nothing has changed, and s.because says why not.
-func (s *switching) withoutHalt() (done bool, err error) {
+func (s *switching) withoutHalt(ctx context.Context) (done bool, err error) {
 	if s.because = s.whyHalt(); s.because != "" {
 		return false, nil
 	}
@@ -64,18 +66,31 @@ func (s *switching) withoutHalt() (done bool, err error) {
 		now[i] = c.redirect.Now
 	}
 	steady, err := s.e.p.Steady(func() error {
+		s.steady = true
+		defer func() { s.steady = false }()
 		if err := s.prepare(); err != nil {
-			return s.rollback(err)
+			return err
 		}
 		return s.rewrite(s.unshared)
 	})
-	switch {
-	case !steady:
+	if !steady {
 		s.because = "the debugger may be about to set a breakpoint"
 		return false, nil
-	case err == nil:
-		return true, nil
-	case s.done || s.e.failed != nil || finding.CodeOf(err) == finding.TargetExited:
+	}
+	if err == nil || s.done {
+		return err == nil, err
+	}
+	if len(s.undo) > 0 {
+		// By the halt that is to follow anyway: there nothing is in the way.
+		_ = s.e.p.Halt(ctx, func(h *process.Halt) error {
+			s.h = h
+			defer func() { s.h = nil }()
+			err = s.rollback(err)
+			return nil
+		})
+		err = s.rollback(err) // if it could not be halted
+	}
+	if s.e.failed != nil || finding.CodeOf(err) == finding.TargetExited {
 		return false, err
 	}
 	for i, c := range s.entries {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/darn-dev/darn/patcher"
+	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/internal/targettest"
 	"github.com/darn-dev/darn/patcher/process"
 	"github.com/darn-dev/darn/patcher/redirect"
@@ -179,7 +180,7 @@ const pricier = "int total(int n) { return 7000 + n; }\n"
 // TestNoHaltC is TestNoHaltGo for a program in C, whose threads do nothing but call
 // the function.
 func TestNoHaltC(t *testing.T) {
-	exe := cshop(t, "-O0", "-fcf-protection")
+	exe := cshop(t, "-O0", "-fcf-protection", "-falign-functions=16")
 	modules := [twoPatches]string{cModule(t, pricier), cModule(t, "int total(int n) { return 8000 + n; }\n")}
 	target := targettest.Start(t, targettest.Command{Path: exe})
 	prints(t, target, " total=20 ")
@@ -243,7 +244,7 @@ func init() {
 // TestAKilledDarnLeavesNoThread: the thread ends by itself, at once if another Darn
 // comes, and that one makes its own.
 func TestAKilledDarnLeavesNoThread(t *testing.T) {
-	exe := cshop(t, "-O0", "-fcf-protection")
+	exe := cshop(t, "-O0", "-fcf-protection", "-falign-functions=16")
 	m := cModule(t, pricier)
 	for _, test := range []struct {
 		name string
@@ -300,4 +301,105 @@ func TestAKilledDarnLeavesNoThread(t *testing.T) {
 			target.MustLive()
 		})
 	}
+}
+
+// startResident starts the program with a patch loaded and its resident thread.
+func startResident(t *testing.T) (target *targettest.Target, e *patcher.Engine, p *patcher.Patch, halts func() int) {
+	t.Helper()
+	exe := targettest.Build(t, filepath.Join(targettest.Root(t), "testdata", "targets", "resident.c"), "-O0", "-fcf-protection", "-falign-functions=16")
+	m := cModule(t, "int answer(int n) { return n + 7000; }\n")
+	target = targettest.Start(t, targettest.Command{Path: exe})
+	prints(t, target, " answer=42")
+	e, halts, _ = attachCounting(t, target)
+	p = load(t, e, m)
+	halts()
+	targettest.Eventually(t, "the thread", func() bool { return len(residents(t, target)) == 1 })
+	return target, e, p, halts
+}
+
+func signal(t *testing.T, target *targettest.Target, s syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(target.Pid(), s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A program restricts itself in the threads that it knows of: the one that it does
+// not know must not be left with the rights that it had.
+func TestTheResidentKeepsNoRightsThatTheProgramGaveUp(t *testing.T) {
+	target, e, p, halts := startResident(t)
+	signal(t, target, syscall.SIGUSR1)
+	targettest.Eventually(t, "the end of the thread", func() bool { return len(residents(t, target)) == 0 })
+	_, r, err := e.Activate(t.Context(), p.ID, patcher.ActivateOptions{})
+	must(t, r, err, halts(), 1)
+	prints(t, target, " answer=7000")
+	target.MustLive()
+}
+
+// A program whose first thread has ended ends with its last one, which Darn's is not.
+func TestTheResidentKeepsNoProgramFromEnding(t *testing.T) {
+	target, _, _, _ := startResident(t)
+	signal(t, target, syscall.SIGHUP)
+	time.Sleep(100 * time.Millisecond)
+	signal(t, target, syscall.SIGINT)
+	if status := target.Wait(); status != 0 {
+		t.Errorf("the program ends with status %d", status)
+	}
+}
+
+// A child has neither the thread nor its place, and while it lives nothing is
+// written into its parent alone.
+func TestAForkHasNoResident(t *testing.T) {
+	target, e, p, halts := startResident(t)
+	signal(t, target, syscall.SIGUSR2)
+	var children []int
+	targettest.Eventually(t, "a child", func() bool {
+		children = childrenOf(t, target.Pid())
+		return len(children) == 1
+	})
+	if maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", children[0])); err != nil || strings.Contains(string(maps), "rw-s") {
+		t.Errorf("the child has memory in common with its parent: %v\n%s", err, maps)
+	}
+	if tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", children[0])); err != nil || len(tasks) != 1 {
+		t.Errorf("the child has %d threads: %v", len(tasks), err)
+	}
+	if _, _, err := e.Activate(t.Context(), p.ID, patcher.ActivateOptions{}); finding.CodeOf(err) != finding.InUse {
+		t.Errorf("activate says %v", err)
+	}
+	if n := halts(); n != 0 {
+		t.Errorf("that took %d halts", n)
+	}
+	prints(t, target, " answer=42")
+	if err := syscall.Kill(children[0], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	var r *patcher.Receipt
+	targettest.Eventually(t, "an activation", func() bool {
+		var err error
+		_, r, err = e.Activate(t.Context(), p.ID, patcher.ActivateOptions{})
+		return err == nil
+	})
+	must(t, r, nil, halts(), 0)
+	prints(t, target, " answer=7000")
+	target.MustLive()
+}
+
+// While job control has stopped the program its threads do not run, nor does Darn's:
+// what is asked of that is then refused as it is without, and nothing is left half
+// done.
+func TestTheResidentOfAStoppedProgram(t *testing.T) {
+	target, e, p, _ := startResident(t)
+	signal(t, target, syscall.SIGSTOP)
+	time.Sleep(50 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	_, _, err := e.Activate(ctx, p.ID, patcher.ActivateOptions{})
+	t.Logf("activate says %v", err)
+	signal(t, target, syscall.SIGCONT)
+	if err != nil {
+		prints(t, target, " answer=42")
+		activate(t, e, p)
+	}
+	prints(t, target, " answer=7000")
+	target.MustLive()
 }

@@ -21,7 +21,7 @@ func (t *transition) Syscall(nr uintptr, args ...uint64) (result uint64, err err
 		return t.h.Syscall(nr, args...)
 	}
 	if r := t.e.resident; r != nil {
-		if result, err = r.Syscall(nr, args...); !errors.Is(err, resident.ErrGone) {
+		if result, err = r.Syscall(nr, args...); !errors.Is(err, resident.ErrGone) || t.steady {
 			return result, err
 		}
 	}
@@ -39,7 +39,7 @@ func (t *transition) WriteText(addr uint64, old, new []byte) error {
 		return t.h.WriteText(addr, old, new)
 	}
 	if r := t.e.resident; r != nil {
-		if err := r.Store(addr, old, new); !errors.Is(err, resident.ErrGone) {
+		if err := r.Store(addr, old, new); !errors.Is(err, resident.ErrGone) || t.steady {
 			return err
 		}
 	}
@@ -53,6 +53,10 @@ func (t *transition) settle(w goruntime.Write) error {
 	}
 	return t.e.lang.Settle(w)
 }
+
+// ForOneOperation is an option of Open for a caller that does one thing and closes
+// the Engine: the resident thread is made only where that one can use it.
+func ForOneOperation() func(*Engine) { return func(e *Engine) { e.once = true } }
 
 // WithoutResident is an option of Open: no thread of Darn's is made in the target.
 // What one would do is done under halts.

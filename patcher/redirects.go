@@ -2,6 +2,7 @@ package patcher
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -86,7 +87,7 @@ func (t *transition) repoint(d *redirectRecord, was []string) ([]goruntime.Write
 	if d.Pad == 0 || len(was) == 0 || len(d.Stack) == 0 {
 		return nil, nil // stubs writes it, or nothing leads to it
 	}
-	w := goruntime.Write{Addr: d.Pad + 1}
+	w := goruntime.Write{Addr: d.Pad + redirect.FarJumpTo}
 	for _, x := range []struct {
 		field *[]byte
 		stack []string
@@ -95,11 +96,7 @@ func (t *transition) repoint(d *redirectRecord, was []string) ([]goruntime.Write
 		if err != nil {
 			return nil, err
 		}
-		jump, err := (&redirect.Plan{Entry: d.Pad}).Jump(p.function(d.Entry).landing())
-		if err != nil {
-			return nil, err
-		}
-		*x.field = jump[1:]
+		*x.field = binary.LittleEndian.AppendUint64(nil, p.function(d.Entry).landing())
 	}
 	if bytes.Equal(w.Old, w.New) {
 		return nil, nil
@@ -215,26 +212,22 @@ func (t *transition) stubs(p *patchRecord) error {
 		if err := t.lay(f.Stub, code); err != nil {
 			return err
 		}
-		if f.Pad != 0 {
-			err = t.layPad(f.Pad, f.Stub)
+		if d.Pad != 0 && len(t.e.reg.redirect(f.Entry).Stack) == 0 {
+			if err := t.lay(d.Pad, redirect.FarJump(f.landing())); err != nil {
+				return err
+			}
 		}
-		if err == nil && d.Pad != 0 && len(t.e.reg.redirect(f.Entry).Stack) == 0 {
-			err = t.layPad(d.Pad, f.landing())
+		if f.Pad == 0 {
+			continue
+		}
+		if code, err = (&redirect.Plan{Entry: f.Pad}).Jump(f.Stub); err == nil {
+			err = t.lay(f.Pad, code)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// layPad writes a pad that leads to to.
-func (t *transition) layPad(pad, to uint64) error {
-	code, err := (&redirect.Plan{Entry: pad}).Jump(to)
-	if err != nil {
-		return err
-	}
-	return t.lay(pad, code)
 }
 
 // stub returns the code of f's stub.

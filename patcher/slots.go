@@ -48,25 +48,20 @@ func (t *transition) usedSlots() map[uint64]bool {
 	}
 	for _, d := range t.reg.Redirects {
 		used[d.Thunk] = true
-		used[slotOf(d.Pad)] = true
+		used[d.Pad] = true
 	}
 	return used
 }
 
-// padOffset is where in its slot the pad of a redirect is: its distance can be
-// changed by one store.
-const padOffset = 3
-
-// takePad returns a place for the pad of a redirect, which has to be in a window,
-// in the arena or outside of it, and the piece that has to be mapped for it, if
-// there is none yet. It is 0 if there is no room.
+// takePad returns a slot for the pad of a redirect, which has to be in a window, in
+// the arena or outside of it, and the piece that has to be mapped for it, if there
+// is none yet. It is 0 if there is no room.
 func (t *transition) takePad(w redirect.Window) (pad uint64, pieces []piece) {
 	used := t.usedSlots()
 	within := func(b block) uint64 {
-		at := max(b.Addr, (max(w.Start, padOffset)-padOffset+slotSize-1)&^(slotSize-1))
-		for ; at+padOffset < w.End && at < b.Addr+b.Size; at += slotSize {
+		for at := max(b.Addr, (w.Start+slotSize-1)&^(slotSize-1)); at < min(w.End, b.Addr+b.Size); at += slotSize {
 			if !used[at] {
-				return at + padOffset
+				return at
 			}
 		}
 		return 0
@@ -113,7 +108,9 @@ func (t *transition) takeSlots(want []slot) ([]piece, error) {
 		}
 	}
 	for _, b := range t.reg.Blocks {
-		take(b)
+		if b.Home == 0 { // others may be too far from the switches
+			take(b)
+		}
 	}
 	if len(want) == 0 {
 		return nil, nil

@@ -18,16 +18,18 @@ import (
 // that it left half done is rolled back; an arena in which nothing is left is
 // given back.
 func (e *Engine) takeOver() error {
-	a, err := arena.Open(e.p)
-	if errors.Is(err, arena.ErrNone) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	e.arena = a
-	if err := resident.Evict(e.p, a); err != nil {
-		e.unstationed = err.Error()
+	a, err := e.arena, error(nil)
+	if a == nil { // else Attach has opened it
+		if a, err = arena.Open(e.p); errors.Is(err, arena.ErrNone) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		e.arena = a
+		if err := resident.Evict(e.p, a); err != nil {
+			e.unstationed = err.Error()
+		}
 	}
 	data, err := a.Load()
 	if err != nil {
@@ -60,7 +62,7 @@ func (e *Engine) takeOver() error {
 		}
 		return e.unhook(e.reg.Patches...) // who waited is gone
 	}
-	if err := resident.Evict(e.p, a); err != nil {
+	if e.dismiss() != nil || resident.Evict(e.p, a) != nil {
 		return nil // its memory is given back by the next Darn
 	}
 	err = e.p.Halt(context.Background(), a.Release)

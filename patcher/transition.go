@@ -23,6 +23,8 @@ type transition struct {
 	data []goruntime.Block // what takeData gave
 	// h is the halt that it is in; nil while the target runs. See reach.go.
 	h *process.Halt
+	// steady tells that it is in Process.Steady, in which there is no halt.
+	steady bool
 	// because is why it takes a halt, if so.
 	because string
 	// passing tells of an unload that only stubs were in use.

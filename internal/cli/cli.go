@@ -33,6 +33,7 @@ type app struct {
 	json           bool  // print JSON
 	symbols        string
 	children       bool // also the process's children
+	resident       string
 
 	attached *patcher.Receipt // of the attach of a headless command
 

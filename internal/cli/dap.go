@@ -59,6 +59,7 @@ Launch with mode exec, debug or test, and attach with a process id.`,
 
 	a.symbolsFlag(cmd)
 	a.guardFlags(cmd)
+	a.residentFlag(cmd)
 
 	f.BoolVar(&o.headless, "headless", false, "")
 	f.BoolVar(&o.acceptMulti, "accept-multiclient", false, "")
@@ -86,6 +87,9 @@ var ignoredFlags = []string{
 func (a *app) dap(cmd *cobra.Command, o *dapFlags, args []string) error {
 	if o.stdio && (o.clientAddr != "" || cmd.Flags().Changed("listen")) || o.clientAddr != "" && cmd.Flags().Changed("listen") {
 		return usagef("--listen, --client-addr and --stdio exclude each other")
+	}
+	if err := a.checkResident(); err != nil {
+		return err
 	}
 	if o.backend != "default" && o.backend != "native" {
 		return usagef("unknown backend %q: Darn has the native one only", o.backend)
@@ -119,6 +123,7 @@ func (a *app) dap(cmd *cobra.Command, o *dapFlags, args []string) error {
 		CheckGoVersion:       o.checkGoVersion,
 		DisableASLR:          o.disableASLR,
 		DebugInfoDirectories: delve.DebugInfoDirectories,
+		WithoutResident:      a.resident == residentNever,
 	}
 	if a.symbols != "" {
 		if err := exe.KeepSymbols(a.symbols); err != nil {

@@ -97,6 +97,9 @@ func describeReceipt(r *patcher.Receipt) string {
 	} else {
 		text += fmt.Sprintf(", %s (%s, %s)", count(r.Halts, "halt", "halts"), micros(r.HaltMicros), count(r.ThreadsHalted, "thread", "threads"))
 	}
+	if r.HaltedBecause != "" {
+		text += ", since " + r.HaltedBecause
+	}
 	if r.Looks > 0 {
 		text += ", " + count(r.Looks, "look", "looks")
 	}

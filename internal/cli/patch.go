@@ -33,7 +33,7 @@ func (a *app) headless(op string, pid int, work func(*patcher.Engine, *guard.Act
 	if err := patcher.Check(pid, a.symbols); err != nil {
 		return err
 	}
-	p, err := process.Attach(pid)
+	p, engine, err := patcher.Attach(pid, a.residentOptions(op)...)
 	if err != nil {
 		return err
 	}
@@ -46,10 +46,6 @@ func (a *app) headless(op string, pid int, work func(*patcher.Engine, *guard.Act
 			a.ends = map[int]*process.End{pid: end}
 		}
 	}()
-	engine, err := patcher.Open(p)
-	if err != nil {
-		return err
-	}
 	defer engine.Close()
 	act.Target(engine.Target())
 	return work(engine, act)
@@ -68,6 +64,36 @@ func (a *app) pidFlag(cmd *cobra.Command, pid *int) {
 		}
 		return nil
 	}
+}
+
+// residentFlag gives cmd the flag --resident.
+func (a *app) residentFlag(cmd *cobra.Command) {
+	a.resident = residentAuto
+	cmd.Flags().StringVar(&a.resident, "resident", residentAuto,
+		"`whether` a thread of Darn's in the process may do what otherwise takes a halt: auto or never")
+}
+
+// The values of --resident.
+const residentAuto, residentNever = "auto", "never"
+
+// checkResident returns a usage error for another value of the flag.
+func (a *app) checkResident() error {
+	if a.resident != residentAuto && a.resident != residentNever {
+		return usagef("--resident is %s or %s, not %q", residentAuto, residentNever, a.resident)
+	}
+	return nil
+}
+
+// residentOptions are the options for the engine of a headless command. Those that
+// do all that they do under a halt, or nothing, have no use for the thread.
+func (a *app) residentOptions(op string) []func(*patcher.Engine) {
+	switch patcher.Operation(op) {
+	case patcher.OpLoad, patcher.OpActivate, patcher.OpDeactivate:
+		if a.resident == residentAuto {
+			return []func(*patcher.Engine){patcher.ForOneOperation()}
+		}
+	}
+	return []func(*patcher.Engine){patcher.WithoutResident()}
 }
 
 // symbolsFlag gives cmd the flag --symbols.
@@ -115,6 +141,9 @@ activate"), both unless --force is given, and one that is not signed as
 			if err != nil {
 				return err
 			}
+			if err := a.checkResident(); err != nil {
+				return err
+			}
 			return a.eachProcess(string(patcher.OpLoad), pid, func(e *patcher.Engine, act *guard.Act) error {
 				m, found, err := act.Open(path, guard.OwnerOf(e.Target().PID)...)
 				if err != nil {
@@ -135,6 +164,7 @@ activate"), both unless --force is given, and one that is not signed as
 	}
 	a.pidFlag(cmd, &pid)
 	a.forceFlag(cmd)
+	a.residentFlag(cmd)
 	return a.jsonFlag(cmd)
 }
 
@@ -247,6 +277,9 @@ func (a *app) switchCommand(name, short, long string,
 		Args:  args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
+			if err := a.checkResident(); err != nil {
+				return err
+			}
 			return a.eachProcess(name, *pid, func(e *patcher.Engine, act *guard.Act) error {
 				p, err := findPatch(ctx, e, patcher.Operation(name), args[0])
 				if err != nil {
@@ -262,6 +295,7 @@ func (a *app) switchCommand(name, short, long string,
 		},
 	}
 	a.pidFlag(cmd, pid)
+	a.residentFlag(cmd)
 	return a.jsonFlag(cmd), pid
 }
 

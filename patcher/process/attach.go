@@ -28,7 +28,11 @@ import (
 // and with unsupported-target if it belongs to somebody else or is no
 // linux/amd64 program. Close it after use. While a process is attached, this
 // process must have no other child that it waits for: Delve waits for all.
-func Attach(pid int) (*Process, error) {
+func Attach(pid int) (*Process, error) { return AttachAnd(pid, nil) }
+
+// AttachAnd is Attach, and calls fn, if not nil, when the process is traced and
+// still stopped. What fn does counts to the halt that Attach is.
+func AttachAnd(pid int, fn func(*Halt)) (*Process, error) {
 	if err := checkTarget(pid); err != nil {
 		return nil, err
 	}
@@ -41,7 +45,7 @@ func Attach(pid int) (*Process, error) {
 		return nil, attachError(pid, err)
 	}
 	threads := len(group.ThreadList())
-	p, err := adopt(group)
+	p, err := adopt(group, fn)
 	if err != nil {
 		return nil, errors.Join(err, release(group))
 	}
@@ -63,8 +67,8 @@ func debugInfoDirectories() []string {
 // debug information; zero for a Process of New, whose caller attached.
 func (p *Process) AttachHalt() HaltStats { return p.attached }
 
-// adopt makes a Process of a target just attached to, and lets it run.
-func adopt(group *proc.TargetGroup) (*Process, error) {
+// adopt makes a Process of a target just attached to, calls fn, and lets it run.
+func adopt(group *proc.TargetGroup, fn func(*Halt)) (*Process, error) {
 	target := group.Selected
 	tracer, err := tracerOf(target)
 	if err != nil {
@@ -88,6 +92,11 @@ func adopt(group *proc.TargetGroup) (*Process, error) {
 	if err := DrainTraps(group); err != nil {
 		p.closeMemory()
 		return nil, exited(p.pid, err)
+	}
+	if fn != nil {
+		h := &Halt{p: p, stop: &Stop{Group: group}, tracer: tracer}
+		fn(h)
+		h.over = true
 	}
 	own.resume()
 	return p, nil
