@@ -328,7 +328,7 @@ func TestForgedArenaIsRefused(t *testing.T) {
 		"huge":     "its memfd has 1099511627776 bytes",
 		"empty":    "its memfd has 4096 bytes",
 		"magic":    "its header is damaged",
-		"version":  "it has version 1000, this darn knows 1",
+		"version":  "it has version 1000, this darn knows 2",
 		"size":     "its size is not what its header says",
 		"closed":   "its descriptor is closed",
 	} {

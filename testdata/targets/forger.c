@@ -23,7 +23,7 @@ int main(int argc, char **argv)
 	struct {
 		char magic[8];
 		uint64_t version, size;
-	} header = {"darnARNA", 1, size};
+	} header = {"darnARNA", 2, size};
 	if (!strcmp(how, "magic"))
 		header.magic[0] = 'D';
 	if (!strcmp(how, "version"))
@@ -35,7 +35,7 @@ int main(int argc, char **argv)
 	if (!strcmp(how, "garbage")) {
 		char garbage[4096];
 		memset(garbage, 0xff, sizeof garbage);
-		for (off_t at = 8192; at < size; at += 8 << 20)
+		for (off_t at = 16384; at < size; at += 8 << 20)
 			if (pwrite(fd, garbage, sizeof garbage, at) < 0)
 				return 1;
 	}
