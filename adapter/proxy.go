@@ -198,6 +198,7 @@ func (p *proxy) fromClient(msg []byte) {
 		// As the session gets it, to be made again if need be.
 		h = &header{Seq: h.Seq, Command: h.Command, Arguments: member(msg, "arguments")}
 		p.lastSets[setKey(h)] = h
+		p.setting++
 	}
 	p.inner.send(msg)
 	if h.Command == "configurationDone" {
@@ -264,6 +265,9 @@ func (p *proxy) fromSession(msg []byte) {
 	case h.Type == "response":
 		p.answered(&h)
 		p.notStarted(&h)
+		if setRequest(h.Command) {
+			p.setting--
+		}
 		switch {
 		case h.Command == "initialize" && h.Success:
 			msg = edit(msg, "body", addCapabilities)

@@ -50,6 +50,8 @@ type state struct {
 	still *standstill
 	// lastSets are the client's last requests to set breakpoints, by setKey.
 	lastSets map[string]*header
+	// setting counts those that the session has not answered.
+	setting int
 	// substitute are the client's rules to turn its paths into the program's.
 	substitute [][2]string
 	// changed is closed at the next change of phase, stepping or still.

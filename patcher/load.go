@@ -142,31 +142,43 @@ func (t *transition) load(ctx context.Context, m *module.Module, path string, fr
 		return err
 	}
 	pieces := append(pieces(c.image), code...)
-	if fresh {
-		if err := t.reserve(ctx); err != nil {
+	// Where there has to be a halt for the rest too, it is the one for the arena.
+	whole := fresh && (e.alone != "" || e.debugger != nil || e.lang.checkConcurrent(c.image) != "")
+	if !whole {
+		if fresh {
+			if err := e.haltUntil(ctx, manyTries, t.reserve); err != nil {
+				return err
+			}
+		}
+		fill(e.arena, pieces)
+		if e.needsHalt() == "" {
+			if err := t.mapAll(pieces); err != nil {
+				return err
+			}
+			pieces = nil
+		}
+		if placed, err := t.placeWithoutHalt(p, c.image, pieces); placed || err != nil {
 			return err
 		}
-	}
-	fill(e.arena, pieces)
-	if e.needsHalt() == "" {
-		if err := t.mapAll(pieces); err != nil {
-			return err
-		}
-		pieces = nil
-	}
-	if placed, err := t.placeWithoutHalt(p, c.image, pieces); placed || err != nil {
-		return err
 	}
 	return e.haltUntil(ctx, manyTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
 		if retry, err = e.quiet(h); retry != nil || err != nil {
 			return retry, err
 		}
-		if retry = e.forked(OpLoad, t.id); retry != nil {
-			return retry, nil
-		}
 		t.h = h
 		defer func() { t.h = nil }()
+		if whole {
+			if retry, err = t.reserve(h); retry != nil || err != nil {
+				return retry, err
+			}
+			fill(e.arena, pieces)
+		} else if retry = e.forked(OpLoad, t.id); retry != nil {
+			return retry, nil
+		}
 		if err := t.place(p, c.image, pieces); err != nil {
+			if whole {
+				err = t.rollback(err)
+			}
 			return nil, err
 		}
 		if e.debugger != nil {
@@ -177,27 +189,27 @@ func (t *transition) load(ctx context.Context, m *module.Module, path string, fr
 }
 
 // reserve makes a planned arena, with the resident thread in it, under a halt.
-func (t *transition) reserve(ctx context.Context) error {
+func (t *transition) reserve(h *process.Halt) (retry *finding.Refusal, err error) {
 	e := t.e
-	return e.haltUntil(ctx, manyTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
-		if retry, err = e.started(h); retry != nil || err != nil {
-			return retry, err
+	if retry, err = e.started(h); retry != nil || err != nil {
+		return retry, err
+	}
+	if err := e.arena.Reserve(h); err != nil {
+		return nil, err
+	}
+	t.onUndo(func() error {
+		if err := e.dismiss(); err != nil {
+			return err
 		}
-		if err := e.arena.Reserve(h); err != nil {
-			return nil, err
+		if t.h != nil {
+			return e.arena.Release(t.h)
 		}
-		t.onUndo(func() error {
-			if err := e.dismiss(); err != nil {
-				return err
-			}
-			if t.h != nil {
-				return e.arena.Release(t.h)
-			}
-			return e.p.Halt(context.WithoutCancel(ctx), e.arena.Release)
-		})
-		e.station(h)
-		return nil, nil
+		return e.p.Halt(context.Background(), e.arena.Release)
 	})
+	if t.h == nil {
+		e.station(h) // what follows is done by it
+	}
+	return nil, nil
 }
 
 // addPatch records p with its functions and redirects, and finds room for
