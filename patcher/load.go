@@ -93,11 +93,13 @@ func (e *Engine) load(ctx context.Context, m *module.Module, path string) (id, b
 		if err = t.rollback(err); t.done || e.failed != nil {
 			return "", "", err // the arena is in use
 		}
-		if fresh && errors.Is(err, arena.ErrTaken) {
+		taken := errors.Is(err, arena.ErrTaken)
+		if !taken && !errors.Is(err, goruntime.ErrStale) {
+			break
+		}
+		if taken && fresh {
 			_ = e.arena.Close()
 			e.arena = nil
-		} else if !errors.Is(err, goruntime.ErrStale) {
-			break
 		}
 	}
 	if fresh && e.arena != nil {

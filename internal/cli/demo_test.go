@@ -29,6 +29,9 @@ func TestDemo(t *testing.T) {
 			t.Errorf("no %q", want)
 		}
 	}
+	if regexp.MustCompile(`activate took .* halts? \(`).MatchString(out) {
+		t.Error("an activation has halted the server")
+	}
 	if !regexp.MustCompile(`(?m)^requests: \d{3,}, failed: 0\n$`).MatchString(out) {
 		t.Error("no last line with the requests")
 	}

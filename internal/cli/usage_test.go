@@ -27,6 +27,8 @@ func TestWrongUsage(t *testing.T) {
 		{"activate --pid=1 --timeout=1s 1", "--timeout needs --consistency=quiescent"},
 		{"activate --pid=1 --consistency=quiescent --timeout=0 1", "--timeout must be more than nothing"},
 		{"activate --replace 1", "which process?"},
+		{"load --pid=1 --resident=maybe a.so", `--resident is auto or never, not "maybe"`},
+		{"dap --resident=maybe", `--resident is auto or never, not "maybe"`},
 		{"deactivate 1", "which process?"},
 		{"unload 1", "which process?"},
 		{"inspect", "accepts 1 arg(s), received 0"},

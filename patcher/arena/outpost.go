@@ -24,7 +24,7 @@ const stackRoom = 64 << 20
 
 // AllocOutside is AllocIn for a range outside the reservation, where nothing is
 // mapped yet: of which it takes the first free piece. The target may map something
-// there until Map is called, which is then refused. home is to be kept for
+// there until Map is called, which then fails with ErrTaken. home is to be kept for
 // ClaimOutside.
 func (a *Arena) AllocOutside(within Range, size uint64) (addr, home uint64, err error) {
 	maps, err := a.p.Maps()
@@ -112,7 +112,8 @@ func (a *Arena) mapOutpost(c process.Caller, o *Outpost, prot int) error {
 		err = errors.Join(unix.EEXIST, err)
 	}
 	if errors.Is(err, unix.EEXIST) {
-		return finding.Refuse(finding.OutOfRange, fmt.Sprintf("process %d has mapped something at %#x meanwhile", a.pid, o.Addr), "try again")
+		return takenError{finding.Refuse(finding.OutOfRange,
+			fmt.Sprintf("process %d has mapped something at %#x meanwhile", a.pid, o.Addr), "try again")}
 	}
 	if err != nil {
 		return a.refused("map the arena", err)
@@ -136,7 +137,6 @@ func (a *Arena) unmapOutposts(c process.Caller) error {
 			return err
 		}
 	}
-	a.outposts = nil
 	return nil
 }
 

@@ -27,7 +27,7 @@ const name = "darn"
 // it taken.
 const highDescriptor = 400
 
-// ErrTaken says that the place of an arena was free when it was planned and is
+// ErrTaken says that the place of an arena, or of an outpost, was free when it was planned and is
 // not any more: another one has to be planned.
 var ErrTaken = errors.New("the place of the arena was taken")
 
