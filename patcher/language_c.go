@@ -110,7 +110,20 @@ func (c *cTarget) plan(code []byte, f *link.Function) (*redirect.Plan, error) {
 	return plan, nil
 }
 
-func (c *cTarget) checkOneStore(*redirect.Plan, *link.Function) string { return "" }
+// checkOneStore: what is stored into must not go away at that instant, as a library
+// may that the program unloads.
+func (c *cTarget) checkOneStore(single *redirect.Plan, _ *link.Function) string {
+	set, err := c.Objects()
+	if err != nil {
+		return err.Error()
+	}
+	for _, r := range set.Objects[0].Text {
+		if r.Holds(single.Entry, redirect.JumpSize) {
+			return ""
+		}
+	}
+	return "it is in a library, which the program might unload at that instant"
+}
 
 // checkConcurrent: nobody in a C program is told of a module.
 func (c *cTarget) checkConcurrent(*link.Image) string { return "" }

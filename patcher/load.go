@@ -27,7 +27,10 @@ func (e *Engine) Load(ctx context.Context, path string) (*Patch, *Receipt, error
 
 // LoadModule maps a module into the target, binds and registers it. The file at
 // path, which it was read from, is not read again: it is only told where that
-// was. Nothing runs the module before it is activated. The target may run or be
+// was. Nothing runs the module before it is activated. The first load makes one
+// halt, for the arena and the resident thread. Others make one if there is no such
+// thread, if the module brings itabs, or if a debugger has to be told of it. The
+// target may run or be
 // stopped.
 //
 // Refused with build-id-mismatch, text-mismatch,
@@ -114,7 +117,7 @@ func (e *Engine) load(ctx context.Context, m *module.Module, path string) (id, b
 }
 
 // load prepares while the target runs: everything is placed, bound and
-// planned. Then it does the rest under a halt.
+// planned. The rest it does by the resident thread if that can be, else under a halt.
 func (t *transition) load(ctx context.Context, m *module.Module, path string, fresh bool) error {
 	e := t.e
 	t.reg.Sequence++

@@ -160,15 +160,6 @@ func (p *Process) MapFile(m Mapping) string {
 	return procPath(p.pid, "map_files") + fmt.Sprintf("/%x-%x", m.Start, m.End)
 }
 
-// TaskPath returns the directory in /proc of one of the process's threads, or with
-// 0 of all.
-func (p *Process) TaskPath(tid int) string {
-	if tid == 0 {
-		return procPath(p.pid, "task")
-	}
-	return procPath(p.pid, "task/"+strconv.Itoa(tid))
-}
-
 // Exclusive tells whether the page at an address is in memory and is the
 // process's alone: one that it shares with a child that it has forked since it
 // last wrote there is not. A fork that has not copied the page yet copies it as it

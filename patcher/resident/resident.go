@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"sync"
 	"time"
 
@@ -96,8 +95,7 @@ func (r *Resident) vacant() error {
 		return nil
 	}
 	// It may be of a process that this one was forked from, and lives there.
-	pid := int(r.page.word(pidAt).Load())
-	if _, err := os.Stat("/proc/" + strconv.Itoa(pid) + "/task/" + strconv.Itoa(tid)); errors.Is(err, os.ErrNotExist) {
+	if process.FindTask(int(r.page.word(pidAt).Load()), tid) == "" {
 		return nil
 	}
 	return ErrOccupied
@@ -118,9 +116,6 @@ func Evict(p *process.Process, a *arena.Arena) error {
 	r.tid = r.page.tid()
 	return r.leave(evictPatience)
 }
-
-// Thread returns the id of the thread.
-func (r *Resident) Thread() int { return r.tid }
 
 // Fit tells whether the thread can be asked: it has not ended, and it has the
 // rights that the program has.

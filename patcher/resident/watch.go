@@ -4,6 +4,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/darn-dev/darn/patcher/process"
 )
 
 // watchPeriod is how often the thread is compared with the others.
@@ -39,19 +41,21 @@ func (r *Resident) watch() {
 // alike tells whether the thread has the rights that another thread of the program
 // has, if there is one.
 func (r *Resident) alike() bool {
-	tasks, err := os.ReadDir(r.p.TaskPath(0))
+	tasks, err := process.Tasks(r.p.Pid())
 	if err != nil {
 		return false
 	}
-	own, ok := rights(r.p.TaskPath(r.tid))
+	self := process.FindTask(r.p.Pid(), r.tid)
+	own, ok := rights(self)
 	if !ok {
 		return false
 	}
-	for _, t := range tasks {
-		if path := r.p.TaskPath(0) + "/" + t.Name(); path != r.p.TaskPath(r.tid) {
-			if other, ok := rights(path); ok {
-				return other == own
-			}
+	for _, task := range tasks {
+		if task == self {
+			continue
+		}
+		if other, ok := rights(task); ok {
+			return other == own
 		}
 	}
 	return false
