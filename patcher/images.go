@@ -44,6 +44,7 @@ func (e *Engine) Watch(ctx context.Context, d Debugger) error {
 		for _, p := range e.reg.Patches {
 			d.Loaded(h, p.image())
 		}
+		e.station(h)
 		return nil
 	})
 }
