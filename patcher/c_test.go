@@ -181,11 +181,9 @@ func TestThreadsInCCodeAreFound(t *testing.T) {
 	p := load(t, e, m)
 	sawOld := false
 	targettest.Eventually(t, "a frame in the old code", func() bool {
-		q, _, err := e.Activate(t.Context(), p.ID, patcher.ActivateOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if sawOld = q.Functions[0].FramesInOldCode == 1; !sawOld {
+		activate(t, e, p)
+		l, err := e.List(t.Context())
+		if sawOld = frames(t, l, err) == 1; !sawOld {
 			deactivate(t, e, p)
 			targettest.Eventually(t, "an unload", func() bool {
 				_, err = e.Unload(t.Context(), p.ID)

@@ -353,8 +353,9 @@ func TestCodeBesideReplacedFunctionsIsOldToo(t *testing.T) {
 
 	answers := waiters(t, target, 2)
 	// Each is in the function, and in its caller.
-	if patch, _, err := e.Activate(t.Context(), p.ID, patcher.ActivateOptions{}); err != nil || frames(t, &patcher.Listing{Patches: []patcher.Patch{*patch}}, nil) != 3+2*2 {
-		t.Errorf("activate says %+v, %v", patch, err)
+	activate(t, e, p)
+	if l, err := e.List(t.Context()); frames(t, l, err) != 3+2*2 {
+		t.Errorf("list says %+v", l)
 	}
 	expect(t, target, "/crowd?n=2", "asleep")
 	for range 2 {
@@ -382,9 +383,9 @@ func TestListCountsFramesInOldCodeUntilThereAreNone(t *testing.T) {
 	proc, e := attachProcess(t, target)
 	p := load(t, e, m)
 	answers := waiters(t, target, 3)
-	patch, _, err := e.Activate(t.Context(), p.ID, patcher.ActivateOptions{})
-	if err != nil || patch.Functions[0].FramesInOldCode != 3 {
-		t.Fatalf("activate says %+v, %v", patch, err)
+	patch, r, err := e.Activate(t.Context(), p.ID, patcher.ActivateOptions{})
+	if err != nil || r.Halts != 0 || patch.Functions[0].FramesInOldCode != -1 {
+		t.Fatalf("activate says %+v, %+v, %v", patch, r, err)
 	}
 	var receipt *patcher.Receipt // of the last list
 	list := func() int {
@@ -420,7 +421,7 @@ func TestListCountsFramesInOldCodeUntilThereAreNone(t *testing.T) {
 	// Without a halt nobody counts, and the first list does.
 	deactivate(t, e, p)
 	answers = waiters(t, target, 1)
-	patch, r, err := e.Activate(t.Context(), p.ID, patcher.ActivateOptions{})
+	patch, r, err = e.Activate(t.Context(), p.ID, patcher.ActivateOptions{})
 	if err != nil || r.Halts != 0 || patch.Functions[0].FramesInOldCode != -1 {
 		t.Errorf("activate says %+v, %+v, %v", patch, r, err)
 	}

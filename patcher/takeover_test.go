@@ -360,12 +360,9 @@ func TestFramesOfARunningGoroutineCount(t *testing.T) {
 	p := load(t, e, m)
 	expect(t, target, "/spin", "spinning")
 	defer target.Get("/still")
-	p, _, err := e.Activate(t.Context(), p.ID, patcher.ActivateOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(p.Functions) != 1 || p.Functions[0].FramesInOldCode != 1 {
-		t.Errorf("the patch is %+v", p)
+	activate(t, e, p)
+	if l, err := e.List(t.Context()); len(p.Functions) != 1 || frames(t, l, err) != 1 {
+		t.Errorf("list says %+v", l)
 	}
 }
 
