@@ -30,8 +30,7 @@ func (e *Engine) Load(ctx context.Context, path string) (*Patch, *Receipt, error
 // was. Nothing runs the module before it is activated. The first load makes one
 // halt, for the arena and the resident thread. Others make one if there is no such
 // thread, if the module brings itabs, or if a debugger has to be told of it. The
-// target may run or be
-// stopped.
+// target may run or be stopped.
 //
 // Refused with build-id-mismatch, text-mismatch,
 // already-loaded, symbol-unresolved and the other codes of binding, with
