@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,8 +37,9 @@ type Resident struct {
 	p    *process.Process
 	tid  int
 	page page
-	stop chan struct{} // closed when watch is to end
-	once sync.Once     // for that
+	task atomic.Pointer[string] // its directory in /proc, once it was looked for
+	stop chan struct{}          // closed when watch is to end
+	once sync.Once              // for that
 	over sync.WaitGroup
 
 	mu    sync.Mutex
