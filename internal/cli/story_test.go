@@ -159,7 +159,7 @@ func TestBuildRefusesOtherSource(t *testing.T) {
 // TestReadmesExample runs the worked example of the README: a clean checkout,
 // a running server, an edit, and the commands without options.
 func TestReadmesExample(t *testing.T) {
-	dir := filepath.Join(shared, "shop")
+	dir := filepath.Join(shared, "example")
 	source := filepath.Join(dir, "cmd", "shop")
 	if err := os.MkdirAll(source, 0o755); err != nil {
 		t.Fatal(err)
