@@ -27,6 +27,9 @@ func (p *proxy) refusesStart(h *header) bool {
 			_ = act.End(err)
 		}
 	}
+	if err == nil && pid != 0 {
+		process.EndWatch(pid)
+	}
 	if err != nil {
 		p.refuse(h, err)
 		return true

@@ -27,12 +27,14 @@ import (
 // another program traces it, with wrong-state if job control has stopped it,
 // and with unsupported-target if it belongs to somebody else or is no
 // linux/amd64 program. Close it after use. While a process is attached, this
-// process must have no other child that it waits for: Delve waits for all.
+// process must have no other child that it waits for: Delve waits for all. A Watch
+// of another Darn's on the process is ended.
 func Attach(pid int) (*Process, error) { return AttachAnd(pid, nil) }
 
 // AttachAnd is Attach, and calls fn, if not nil, when the process is traced and
 // still stopped. What fn does counts to the halt that Attach is.
 func AttachAnd(pid int, fn func(*Halt)) (*Process, error) {
+	EndWatch(pid)
 	if err := checkTarget(pid); err != nil {
 		return nil, err
 	}

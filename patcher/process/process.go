@@ -10,6 +10,7 @@ package process
 
 import (
 	"debug/elf"
+	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -95,6 +96,16 @@ func (p *Process) ExePath() string { return procPath(p.pid, "exe") }
 // get the address in the process: 0 unless the program is position
 // independent.
 func (p *Process) LoadBias() uint64 { return p.bias }
+
+// Detach lets go of a process that was attached to by Attach, as Close does, which is
+// still to be called. Until then its memory can be read and written, and it can't
+// be halted any more.
+func (p *Process) Detach() error {
+	if p.own == nil {
+		return fmt.Errorf("process %d is not ours to detach from", p.pid)
+	}
+	return p.own.detach()
+}
 
 // Close lets go of the process. A process that was attached to by Attach is
 // halted, detached and goes on; its text is as it was found, but for what was

@@ -187,9 +187,17 @@ func (t *tracer) awaitResumed() error {
 	return nil
 }
 
-// detach halts the target and lets it go. A target that has ended is no error.
+// detach halts the target and lets it go. One that has ended or was let go is no
+// error.
 func (t *tracer) detach() error {
 	t.turn <- struct{}{}
+	t.mu.Lock()
+	gone := t.ended != nil
+	t.mu.Unlock()
+	if gone {
+		<-t.turn
+		return nil
+	}
 	if err := awaitStoppable(context.Background(), t.pid); err != nil {
 		<-t.turn
 		return err // the kernel lets it go when Darn ends

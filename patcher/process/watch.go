@@ -25,6 +25,9 @@ import (
 type Watch struct {
 	watched []*watched
 	threads map[int]*watched // those that are traced
+	asked   *asked           // newcomers; nil if they can't be heard
+
+	begun, stop, done chan struct{} // closed by Begin, Close and the thread that traces
 }
 
 // watched is one process.
@@ -100,7 +103,7 @@ type Register struct {
 // another from now on does not matter. Those that have ended are left out. Close
 // it after use.
 func NewWatch(pids ...int) *Watch {
-	w := &Watch{threads: make(map[int]*watched)}
+	w := &Watch{threads: make(map[int]*watched), begun: make(chan struct{}), stop: make(chan struct{}), done: make(chan struct{})}
 	for _, pid := range pids {
 		fd, err := unix.PidfdOpen(pid, 0)
 		if err != nil {
@@ -118,6 +121,7 @@ func NewWatch(pids ...int) *Watch {
 
 // Close lets go of what the Watch holds. The processes aren't traced any more.
 func (w *Watch) Close() {
+	w.end()
 	for _, p := range w.watched {
 		unix.Close(p.pidfd)
 		p.exe.Close()
@@ -125,18 +129,44 @@ func (w *Watch) Close() {
 	w.watched = nil
 }
 
-// Run looks on until the time is over, ctx ends or all have ended, and returns
-// the ends that there were. Nobody else may trace the processes meanwhile; of one
-// that somebody does trace, or that may not be, only the end is seen.
+// Begin begins to trace the processes, and returns when it does. From now on this
+// process must not attach to another one: Delve would take the Watch's share of
+// what the kernel has to tell. Refused with busy if somebody else traces one of
+// them; of that only the end is seen, as of one that may not be traced.
+func (w *Watch) Begin() error {
+	if isClosed(w.begun) {
+		return nil
+	}
+	close(w.begun)
+	w.asked = listen()
+	ready := make(chan struct{})
+	go func() {
+		defer close(w.done)
+		onThread(func() { w.run(ready) })
+	}()
+	<-ready
+	for _, p := range w.watched {
+		if s, err := readStatus(p.pid); err == nil && s["TracerPid"] != "0" && !isOwnThread(s["TracerPid"]) {
+			return tracedBy(p.pid, s["TracerPid"])
+		}
+	}
+	return nil
+}
+
+// Run looks on until the time is over, ctx ends, another Darn wants a process or
+// all have ended, and returns the ends that there were. It begins to if Begin has
+// not. Nobody else may trace the processes meanwhile; of one that somebody does
+// trace, or that may not be, only the end is seen.
 func (w *Watch) Run(ctx context.Context, d time.Duration) []*End {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	onThread(func() { w.run(ctx) })
-	// The kernel lets go of the threads when the one that traces them ends, which
-	// is soon.
-	for end := time.Now().Add(time.Second); w.stillTraced() && time.Now().Before(end); {
-		time.Sleep(100 * time.Microsecond)
+	_ = w.Begin() // says who traces a process
+	select {
+	case <-ctx.Done():
+	case <-w.asked.heard():
+	case <-w.done:
 	}
+	w.end()
 	var ends []*End
 	for _, p := range w.watched {
 		if p.ended != nil {
@@ -144,6 +174,33 @@ func (w *Watch) Run(ctx context.Context, d time.Duration) []*End {
 		}
 	}
 	return ends
+}
+
+// Asked says who wanted a process, so that Run has ended; "" if nobody did.
+func (w *Watch) Asked() string { return w.asked.who() }
+
+// end ends the tracing, and lets newcomers know.
+func (w *Watch) end() {
+	if !isClosed(w.begun) || isClosed(w.stop) {
+		return
+	}
+	close(w.stop)
+	<-w.done
+	// The kernel lets go of the threads when the one that traces them ends, which
+	// is soon.
+	for end := time.Now().Add(time.Second); w.stillTraced() && time.Now().Before(end); {
+		time.Sleep(100 * time.Microsecond)
+	}
+	w.asked.answer()
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // onThread runs f on a thread that ends with it. The process's first thread does
@@ -173,11 +230,17 @@ func (w *Watch) stillTraced() bool {
 		if err != nil {
 			continue
 		}
-		if tracer, err := readStatus(atoi(s["TracerPid"])); err == nil && tracer["Tgid"] == strconv.Itoa(os.Getpid()) {
+		if isOwnThread(s["TracerPid"]) {
 			return true
 		}
 	}
 	return false
+}
+
+// isOwnThread tells whether a thread is one of this process.
+func isOwnThread(tid string) bool {
+	s, err := readStatus(atoi(tid))
+	return err == nil && s["Tgid"] == strconv.Itoa(os.Getpid())
 }
 
 func atoi(s string) int {
@@ -189,13 +252,15 @@ func atoi(s string) int {
 // tells.
 const tick = 10 * time.Millisecond
 
-func (w *Watch) run(ctx context.Context) {
+// run traces until stop is closed or all have ended. ready is closed when it does.
+func (w *Watch) run(ready chan<- struct{}) {
 	changed := make(chan os.Signal, 1)
 	signal.Notify(changed, unix.SIGCHLD)
 	defer signal.Stop(changed)
 	for _, p := range w.watched {
 		w.seize(p)
 	}
+	close(ready)
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {
@@ -204,7 +269,7 @@ func (w *Watch) run(ctx context.Context) {
 			return
 		}
 		select {
-		case <-ctx.Done():
+		case <-w.stop:
 			return
 		case <-changed:
 		case <-ticker.C:

@@ -2,6 +2,10 @@ package process
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -112,6 +116,48 @@ func TestAWatchedProcessGoesOn(t *testing.T) {
 	}
 	mustCount(t, target)
 	attach(t, target) // as soon as that
+}
+
+// TestANewcomerEndsAWatch: the process is free when the newcomer has his answer, and
+// what becomes of it then the Watch does not tell.
+func TestANewcomerEndsAWatch(t *testing.T) {
+	target := sleeper(t, "kill -SEGV $$")
+	w := NewWatch(target.Pid())
+	defer w.Close()
+	if err := w.Begin(); err != nil || !isOwnThread(tracerOfPid(t, target.Pid())) {
+		t.Fatalf("it is traced by %s (%v)", tracerOfPid(t, target.Pid()), err)
+	}
+	ends := make(chan []*End, 1)
+	go func() { ends <- w.Run(context.Background(), time.Hour) }()
+	c, err := net.Dial("unix", socketName(os.Getpid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Fatalf("the answer is %d bytes and %v", n, err)
+	}
+	if tracer := tracerOfPid(t, target.Pid()); tracer != "0" {
+		t.Errorf("it is still traced, by %s", tracer)
+	}
+	if err := unix.Kill(target.Pid(), unix.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	targettest.Eventually(t, "it has ended", func() bool { return !threadLives(target.Pid()) })
+	if got := <-ends; len(got) != 0 || w.Asked() != fmt.Sprintf("process %d", os.Getpid()) {
+		t.Errorf("asked by %s, it tells %v", w.Asked(), got)
+	}
+}
+
+func TestWhoMayEndAWatch(t *testing.T) {
+	for _, test := range []struct {
+		user, self int
+		may        bool
+	}{{0, 1000, true}, {1000, 1000, true}, {1001, 1000, false}, {1000, 0, false}} {
+		if got := mayAsk(test.user, test.self); got != test.may {
+			t.Errorf("user %d of user %d: %v", test.user, test.self, got)
+		}
+	}
 }
 
 // TestTheEndOfAProcessThatIsOverBeforeTheWatchIsSeen: whether its parent has taken
