@@ -167,6 +167,9 @@ func (w *Wait) try(ctx context.Context, s *switching) (why *finding.Refusal, err
 	defer func() { w.halts = w.halts.Add(halts()) }()
 	quiet := w.opts.Consistency == Quiescent
 	if !quiet && !w.awaited {
+		if w.opts.LetGo != nil {
+			return nil, s.storeUntraced(ctx, w.opts.LetGo)
+		}
 		return nil, s.carryOut(ctx)
 	}
 	w.looks++

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -78,6 +79,11 @@ func (a *app) eachProcess(op string, pid int, work func(*patcher.Engine, *guard.
 		if len(pids) > 1 && !a.json {
 			fmt.Fprintf(a.stdout, "process %d:\n", p)
 		}
+		arena := patcher.SharedMemory(p)
+		a.last = !slices.ContainsFunc(pids[i+1:], func(later int) bool {
+			memory := patcher.SharedMemory(later)
+			return memory == "" || memory != arena && !seen[memory]
+		})
 		err := a.headless(op, p, work)
 		if arena := patcher.SharedMemory(p); arena != "" {
 			seen[arena] = true

@@ -42,6 +42,9 @@ type app struct {
 	audit       string       // --audit
 	force       bool
 	activations []*guard.Activation
+	watch       *process.Watch       // that looks on at what comes of activations; nil without one
+	last        bool                 // no process is attached to after this one
+	detach      func() error         // from the one that is
 	ends        map[int]*process.End // of processes that ended while they were attached to, by id
 }
 

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -223,17 +225,58 @@ int total(int n) { return ++calls < 50 ? n : *(volatile int *)0; }
 	darn(t, "inspect", module).ok(t)
 }
 
-// TestAPatchThatEndsItsProcessAtOnce: no time is left to look at the threads.
+// TestAPatchThatEndsItsProcessAtOnce: threads call the function all the time, and the
+// first call of the new code faults, some nanoseconds after the switch is set.
 func TestAPatchThatEndsItsProcessAtOnce(t *testing.T) {
 	module := gcc(t, "-shared", "-fPIC", writeC(t, "fix.c", "int total(int n) { return *(volatile int *)0; }\n"))
 	shop := startShop(t, "2")
 	darn(t, "load", pidFlag(shop), module).ok(t)
 	r := darn(t, "activate", pidFlag(shop), "--watch=10s", module)
 	r.mustRefuse(t, finding.TargetExited, fmt.Sprintf("process %d was ended by SIGSEGV ", shop.Process.Pid))
-	if c := kept(t, r); c.Module == "" || c.Patch != "1" {
+	c := kept(t, r)
+	if c.Patch != "1" || c.Receipt == nil || c.Receipt.Operation != "activate" || len(c.Stack) < 2 || !strings.HasPrefix(c.Stack[0], c.Registers["rip"]+" total (patch 1)+0x") ||
+		!strings.Contains(c.Note, "it could not access address 0x0") {
 		t.Errorf("kept is %+v", c)
 	}
+	if status := shop.Wait(); status == nil || shop.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGSEGV {
+		t.Errorf("it has ended otherwise: %v", shop.ProcessState)
+	}
 	darn(t, "load", pidFlag(startShop(t, "0")), module).mustRefuse(t, finding.Quarantined, "patch 1 (out)")
+}
+
+// TestAnotherDarnEndsTheWatch: it works at once, and what becomes of the process
+// after that is not held against the patch.
+func TestAnotherDarnEndsTheWatch(t *testing.T) {
+	module := gcc(t, "-shared", "-fPIC", writeC(t, "fix.c", "int total(int n) { return n; }\n"))
+	shop := startShop(t, "0")
+	darn(t, "load", pidFlag(shop), module).ok(t)
+	cmd := command("activate", pidFlag(shop), "--watch=5m", module)
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line := bufio.NewReader(out)
+	if text, err := line.ReadString('\n'); err != nil || !strings.HasPrefix(text, "patch 1 (out) is active") {
+		t.Errorf("it says %q (%v)", text, err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, line) }()
+	listed := darn(t, "list", pidFlag(shop)).ok(t)
+	if !strings.Contains(listed.stdout, "patch 1 (out) is active") {
+		t.Errorf("list says %q", listed.stdout)
+	}
+	if err := shop.Process.Signal(syscall.SIGSEGV); err != nil {
+		t.Fatal(err)
+	}
+	_ = shop.Wait()
+	if err := cmd.Wait(); err != nil || !strings.Contains(said.String(), "only: another darn (process ") || strings.Contains(said.String(), "SIGSEGV") {
+		t.Errorf("activate: %v, %q", err, said.String())
+	}
+	darn(t, "load", pidFlag(startShop(t, "0")), module).ok(t)
 }
 
 // TestAModuleInQuarantineIsNotActivatedEither: the same module is loaded in two processes when

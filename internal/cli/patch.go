@@ -37,7 +37,7 @@ func (a *app) headless(op string, pid int, work func(*patcher.Engine, *guard.Act
 	if err != nil {
 		return err
 	}
-	a.attached = patcher.AttachReceipt(p)
+	a.attached, a.detach = patcher.AttachReceipt(p), p.Detach
 	defer func() {
 		if failed := p.Close(); err == nil {
 			err = failed
@@ -186,8 +186,8 @@ What the patch brings that has to be initialised, new packages and variables, is
 initialised before, by a goroutine of the program.
 
 When the patch is active and that is printed, the command looks on for --watch
-and traces the process meanwhile, without stopping it. If the process ends by a
-fault of its own, the command says so with exit status 1, keeps the registers and
+and traces the process meanwhile, without stopping it, until another darn wants the
+process or Ctrl-C. If the process ends by a fault of its own, the command says so with exit status 1, keeps the registers and
 the stack of the thread that ended it, and from then on the module is refused
 for this build of the program until it is loaded with --force.`,
 		func(ctx context.Context, e *patcher.Engine, act *guard.Act, id string) (*patcher.Patch, *patcher.Receipt, error) {
@@ -200,6 +200,7 @@ for this build of the program until it is loaded with --force.`,
 			options.Waiting = func(_ *patcher.Patch, why *finding.Refusal) {
 				show("waiting: "+why.Findings[0].Message, 0, 0)
 			}
+			options.LetGo = a.letGo()
 			p, r, err := e.Activate(ctx, id, options)
 			if err == nil {
 				done(r)
@@ -221,9 +222,9 @@ for this build of the program until it is loaded with --force.`,
 		if err != nil {
 			return err
 		}
-		w := process.NewWatch(pids...)
-		defer w.Close()
-		return a.lookOn(cmd.Context(), w, watch, run(cmd, args))
+		a.watch = process.NewWatch(pids...)
+		defer a.watch.Close()
+		return a.lookOn(cmd.Context(), watch, run(cmd, args))
 	}
 	cmd.Flags().StringVar(&options.Consistency, "consistency", options.Consistency, "`how`: immediate or quiescent")
 	cmd.Flags().DurationVar(&options.Timeout, "timeout", patcher.QuiescenceTimeout, "how long a quiescent activation waits")

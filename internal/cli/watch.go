@@ -42,9 +42,24 @@ func (a *app) activating(ctx context.Context, e *patcher.Engine, act *guard.Act,
 	return func(r *patcher.Receipt) { v.Activated, v.Receipt = time.Now(), r }, nil
 }
 
+// letGo returns what lets a process go before its patch is switched on and begins
+// to look on: then what happens at once is seen too. It is nil if nobody looks on, or
+// another process will be attached to, which the Watch would be in the way of.
+func (a *app) letGo() func() error {
+	if a.watch == nil || !a.last {
+		return nil
+	}
+	return func() error {
+		if err := a.detach(); err != nil {
+			return err
+		}
+		return a.watch.Begin()
+	}
+}
+
 // lookOn watches processes in which patches were activated, for a while, and says
 // what became of those that have ended. err is what the activations came to.
-func (a *app) lookOn(ctx context.Context, w *process.Watch, d time.Duration, err error) error {
+func (a *app) lookOn(ctx context.Context, d time.Duration, err error) error {
 	// One that was refused has nobody to answer for.
 	if err != nil && finding.CodeOf(err) != finding.TargetExited {
 		a.activations = slices.DeleteFunc(a.activations, func(v *guard.Activation) bool { return v.Receipt == nil })
@@ -53,9 +68,13 @@ func (a *app) lookOn(ctx context.Context, w *process.Watch, d time.Duration, err
 		return err
 	}
 	show, wipe := progress(a.stderr)
-	show(fmt.Sprintf("looking on for %v; Ctrl-C ends that, and the patch stays", d), 0, 0)
-	ends := w.Run(ctx, d)
+	begun := time.Now()
+	show(fmt.Sprintf("looking on until %s, in case that the process ends; Ctrl-C ends that, and the patch stays", begun.Add(d).Format(time.TimeOnly)), 0, 0)
+	ends := a.watch.Run(ctx, d)
 	wipe()
+	if who := a.watch.Asked(); who != "" {
+		fmt.Fprintf(a.stderr, "darn: looked on for %v only: another darn (%s) wants the process\n", time.Since(begun).Round(10*time.Millisecond), who)
+	}
 	var blamed finding.Refusal
 	for _, end := range ends {
 		if seen := a.ends[end.PID]; seen != nil && !end.Known {
