@@ -92,9 +92,9 @@ func openSymbols(path string, maps []process.Mapping, patched []patcher.Function
 	_ = x.Complete() // or it names no function
 	s.program = x
 	// The program is what was mapped first, as the kernel orders them by
-	// address, of the file that has its text.
+	// address, of the file that has its text. Of the arena a part may be before it.
 	for _, m := range maps {
-		if m.Inode != 0 && strings.HasPrefix(m.Path, "/") {
+		if m.Inode != 0 && strings.HasPrefix(m.Path, "/") && !strings.HasPrefix(m.Path, arenaName) {
 			s.path = m.Path
 			if x.PIE {
 				s.bias = m.Start
