@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -248,35 +247,50 @@ func TestAPatchThatEndsItsProcessAtOnce(t *testing.T) {
 // after that is not held against the patch.
 func TestAnotherDarnEndsTheWatch(t *testing.T) {
 	module := gcc(t, "-shared", "-fPIC", writeC(t, "fix.c", "int total(int n) { return n; }\n"))
-	shop := startShop(t, "0")
-	darn(t, "load", pidFlag(shop), module).ok(t)
-	cmd := command("activate", pidFlag(shop), "--watch=5m", module)
-	var said strings.Builder
-	cmd.Stderr = &said
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
+	for name, newcomer := range map[string]func(*testing.T, *exec.Cmd){
+		"a command": func(t *testing.T, shop *exec.Cmd) {
+			if listed := darn(t, "list", pidFlag(shop)).ok(t); !strings.Contains(listed.stdout, "patch 1 (out) is active") {
+				t.Errorf("list says %q", listed.stdout)
+			}
+		},
+		"a debug session": func(t *testing.T, shop *exec.Cmd) {
+			c := dial(t, startLine(t, command("dap"), listening))
+			if err := c.Attach(t.Context(), shop.Process.Pid); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Disconnect(t.Context(), false); err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			shop := startShop(t, "0")
+			darn(t, "load", pidFlag(shop), module).ok(t)
+			cmd := command("activate", pidFlag(shop), "--watch=5m", module)
+			var said strings.Builder
+			cmd.Stderr = &said
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = cmd.Process.Kill() })
+			if text, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.HasPrefix(text, "patch 1 (out) is active") {
+				t.Errorf("it says %q (%v)", text, err)
+			}
+			newcomer(t, shop)
+			if err := shop.Process.Signal(syscall.SIGSEGV); err != nil {
+				t.Fatal(err)
+			}
+			_ = shop.Wait()
+			if err := cmd.Wait(); err != nil || !strings.Contains(said.String(), "only: another darn (process ") || strings.Contains(said.String(), "SIGSEGV") {
+				t.Errorf("activate: %v, %q", err, said.String())
+			}
+			darn(t, "load", pidFlag(startShop(t, "0")), module).ok(t)
+		})
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line := bufio.NewReader(out)
-	if text, err := line.ReadString('\n'); err != nil || !strings.HasPrefix(text, "patch 1 (out) is active") {
-		t.Errorf("it says %q (%v)", text, err)
-	}
-	go func() { _, _ = io.Copy(io.Discard, line) }()
-	listed := darn(t, "list", pidFlag(shop)).ok(t)
-	if !strings.Contains(listed.stdout, "patch 1 (out) is active") {
-		t.Errorf("list says %q", listed.stdout)
-	}
-	if err := shop.Process.Signal(syscall.SIGSEGV); err != nil {
-		t.Fatal(err)
-	}
-	_ = shop.Wait()
-	if err := cmd.Wait(); err != nil || !strings.Contains(said.String(), "only: another darn (process ") || strings.Contains(said.String(), "SIGSEGV") {
-		t.Errorf("activate: %v, %q", err, said.String())
-	}
-	darn(t, "load", pidFlag(startShop(t, "0")), module).ok(t)
 }
 
 // TestAModuleInQuarantineIsNotActivatedEither: the same module is loaded in two processes when
