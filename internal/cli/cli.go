@@ -128,6 +128,7 @@ preparation, isn't restarted and keeps its memory, connections and goroutines.
 		a.sourcesCommand(),
 		a.keygenCommand(),
 		a.signCommand(),
+		a.quarantineCommand(),
 		a.demoCommand(),
 		a.versionCommand(),
 	)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -240,7 +241,24 @@ func TestAPatchThatEndsItsProcessAtOnce(t *testing.T) {
 	if status := shop.Wait(); status == nil || shop.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGSEGV {
 		t.Errorf("it has ended otherwise: %v", shop.ProcessState)
 	}
-	darn(t, "load", pidFlag(startShop(t, "0")), module).mustRefuse(t, finding.Quarantined, "patch 1 (out)")
+	other := startShop(t, "0")
+	darn(t, "load", pidFlag(other), module).mustRefuse(t, finding.Quarantined, "patch 1 (out)")
+
+	var listed casesJSON
+	darn(t, "quarantine", "list", "--json").ok(t).decode(t, &listed)
+	i := slices.IndexFunc(listed.Cases, func(k guard.Kept) bool { return k.Module == c.Module })
+	if i < 0 || listed.Cases[i].PID != c.PID {
+		t.Fatalf("the quarantine has %+v", listed.Cases)
+	}
+	words := fmt.Sprintf("module %.16s (%s) is refused for this build\n", c.Module, module)
+	if r := darn(t, "quarantine", "list").ok(t); !strings.Contains(r.stdout, words) || !strings.Contains(r.stdout, "\n  "+listed.Cases[i].File+"\n") {
+		t.Errorf("the list says %q", r.stdout)
+	}
+	darn(t, "quarantine", "remove", module).ok(t)
+	if r := darn(t, "quarantine", "remove", module); r.code != exitRefused || !strings.Contains(r.stderr, "nothing is kept of a module "+c.Module) {
+		t.Errorf("removed again: %d %s", r.code, r.stderr)
+	}
+	darn(t, "load", pidFlag(other), module).ok(t)
 }
 
 // TestAnotherDarnEndsTheWatch: it works at once, and what becomes of the process

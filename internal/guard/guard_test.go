@@ -615,6 +615,44 @@ func TestADamagedQuarantineIsNotPassedOver(t *testing.T) {
 	if _, err := load(t, g, path, false); err == nil || !strings.Contains(err.Error(), "whether the module is in quarantine can't be known") {
 		t.Errorf("got %v", err)
 	}
+	cases, err := g.Cases()
+	must(t, err)
+	if len(cases) != 1 || cases[0].Module != m.ID() || cases[0].File != file || !strings.Contains(cases[0].Note, "can't be read") {
+		t.Errorf("kept are %+v", cases)
+	}
+	_, err = g.Remove(m.ID()[:shortestID])
+	must(t, err)
+	_, err = load(t, g, path, false)
+	must(t, err)
+}
+
+func TestWhatIsTakenOutOfQuarantine(t *testing.T) {
+	g := newGuard(t, Options{})
+	for _, module := range []string{"0123456789aa", "0123456789ab"} {
+		for _, build := range []string{"one", "other"} {
+			_, err := g.Quarantine(&Case{Module: module, BuildID: build})
+			must(t, err)
+		}
+	}
+	for _, test := range []struct {
+		module string
+		says   string
+		left   int
+	}{
+		{"0123456", "nothing is kept of a module 0123456", 4},
+		{"", "nothing is kept", 4},
+		{"fedcba98", "nothing is kept", 4},
+		{"0123456789", "several modules", 4},
+		{"0123456789aa", "", 2},
+	} {
+		_, err := g.Remove(test.module)
+		if cases, _ := g.Cases(); (err == nil) != (test.says == "") || err != nil && !strings.Contains(err.Error(), test.says) || len(cases) != test.left {
+			t.Errorf("%q: %v, and %d cases are left", test.module, err, len(cases))
+		}
+	}
+	g.noForce = true
+	_, err := g.Remove("0123456789ab")
+	mustRefuse(t, err, finding.NotPermitted)
 }
 
 func TestWhereTheQuarantineIsKept(t *testing.T) {
