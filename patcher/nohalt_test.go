@@ -68,13 +68,14 @@ func residents(t testing.TB, target *targettest.Target) (tids []string) {
 }
 
 // must checks what an operation says and how many halts there were, by the receipt
-// and by the process's own count.
+// and by the process's own count: none, or at least as many as are given, since a
+// halt that finds the collector at work is made again.
 func must(t *testing.T, r *patcher.Receipt, err error, counted, halts int) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Halts != halts || counted != halts {
+	if r.Halts != counted || counted < halts || halts == 0 && counted > 0 {
 		t.Errorf("%s made %d halts, its receipt says %d (because %s); want %d", r.Operation, counted, r.Halts, r.HaltedBecause, halts)
 	}
 	if (r.HaltedBecause == "") != (halts == 0) {
