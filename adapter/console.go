@@ -21,7 +21,7 @@ import (
 var consoleCommands = []struct{ name, arguments, help string }{
 	{"help", "", "this list"},
 	{"inspect", "FILE", "what loading the module would do; nothing is touched"},
-	{"load", "[--force] FILE", "map the module into the target; nothing runs it yet"},
+	{"load", "[--force] [--dlopen] FILE", "map the module into the target; nothing runs it yet"},
 	{"activate", "[--force] ID [quiescent] [at FILE:LINE [hit CONDITION]] [TIMEOUT] [replace] [stop]", "switch its functions on"},
 	{"deactivate", "ID", "switch them off"},
 	{"unload", "ID", "take the module out"},
@@ -82,13 +82,27 @@ func (s *patches) console(h *header) bool {
 	return true
 }
 
+// flags takes the flags off the front of a command's argument.
+func (a *arguments) flags(name, argument string) (rest string) {
+	for {
+		flag, rest, _ := strings.Cut(argument, " ")
+		switch {
+		case flag == "--force" && (name == "load" || name == "activate"):
+			a.Force = true
+		case flag == "--dlopen" && name == "load":
+			a.Dlopen = true
+		default:
+			return argument
+		}
+		argument = strings.TrimSpace(rest)
+	}
+}
+
 // command runs a command, typed while a frame was selected, and returns what to
 // print, with the answer that it shows.
 func (s *patches) command(ctx context.Context, name, argument string, frame int) (string, any, error) {
 	var a arguments
-	if rest, ok := strings.CutPrefix(argument, "--force "); ok && (name == "load" || name == "activate") {
-		a.Force, argument = true, strings.TrimSpace(rest)
-	}
+	argument = a.flags(name, argument)
 	switch name {
 	case "help":
 		return consoleHelp(), nil, nil

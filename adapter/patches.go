@@ -206,6 +206,7 @@ type arguments struct {
 	Expression      string          `json:"expression"`
 	FrameID         int             `json:"frameId"`
 	Force           bool            `json:"force"`
+	Dlopen          bool            `json:"dlopen"`
 }
 
 // result is the answer to the requests that change a patch.
@@ -294,7 +295,7 @@ func (s *patches) perform(ctx context.Context, act *guard.Act, command string, r
 		return s.compare(ctx, e, a)
 	case "darn/load":
 		reason = "loaded"
-		if r.Patch, r.Receipt, err = load(ctx, e, act, a.Path); err == nil {
+		if r.Patch, r.Receipt, err = load(ctx, e, act, a.Path, patcher.LoadOptions{Dlopen: a.Dlopen}); err == nil {
 			act.Patch(r.Patch)
 		}
 	case "darn/activate":
@@ -336,7 +337,7 @@ func inspect(ctx context.Context, e *patcher.Engine, act *guard.Act, path string
 }
 
 // load runs darn/load.
-func load(ctx context.Context, e *patcher.Engine, act *guard.Act, path string) (*patcher.Patch, *patcher.Receipt, error) {
+func load(ctx context.Context, e *patcher.Engine, act *guard.Act, path string, options patcher.LoadOptions) (*patcher.Patch, *patcher.Receipt, error) {
 	m, found, err := act.Open(path, guard.OwnerOf(e.Target().PID)...)
 	if err == nil {
 		err = guard.Refusal(found)
@@ -344,7 +345,7 @@ func load(ctx context.Context, e *patcher.Engine, act *guard.Act, path string) (
 	if err != nil {
 		return nil, nil, err
 	}
-	p, r, err := e.LoadModule(ctx, m, path)
+	p, r, err := e.LoadModule(ctx, m, path, options)
 	if err == nil {
 		p.Findings = append(found, p.Findings...)
 	}

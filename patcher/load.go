@@ -22,7 +22,15 @@ func (e *Engine) Load(ctx context.Context, path string) (*Patch, *Receipt, error
 	if err != nil {
 		return nil, nil, err
 	}
-	return e.LoadModule(ctx, m, path)
+	return e.LoadModule(ctx, m, path, LoadOptions{})
+}
+
+// LoadOptions is what a load does only if it is asked for.
+type LoadOptions struct {
+	// Dlopen makes the program load the libraries that a module for C was linked
+	// with and that it has not loaded, by its own dlopen. They stay when the patch
+	// goes, and also if the load is refused after that.
+	Dlopen bool
 }
 
 // LoadModule maps a module into the target, binds and registers it. The file at
@@ -37,7 +45,10 @@ func (e *Engine) Load(ctx context.Context, path string) (*Patch, *Receipt, error
 // in-use if another process has the target's patches by a fork, with
 // gc-timeout if the target's garbage collector leaves no quiet instant, with
 // unsupported-target if the target refuses memory, with target-exited or busy.
-func (e *Engine) LoadModule(ctx context.Context, m *module.Module, path string) (*Patch, *Receipt, error) {
+// With LoadOptions.Dlopen also with symbol-unresolved if dlopen fails, with
+// unsupported-target if the target can't be made to call it, and with busy if no
+// thread can call it now, or it has not returned in time.
+func (e *Engine) LoadModule(ctx context.Context, m *module.Module, path string, options LoadOptions) (*Patch, *Receipt, error) {
 	end, err := e.begin(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -48,9 +59,15 @@ func (e *Engine) LoadModule(ctx context.Context, m *module.Module, path string) 
 	if err := e.p.CheckSystemCalls(); err != nil {
 		return nil, nil, err
 	}
-	id, because, err := e.load(ctx, m, path)
+	var libraries []finding.Finding
+	if options.Dlopen {
+		if libraries, err = e.loadLibraries(ctx, m, path); err != nil {
+			return nil, nil, err
+		}
+	}
+	id, because, err := e.load(ctx, m, path, libraries)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, stayed(err, libraries)
 	}
 	p, err := e.reg.patch(id)
 	if err != nil {
@@ -59,12 +76,15 @@ func (e *Engine) LoadModule(ctx context.Context, m *module.Module, path string) 
 	r := newReceipt(OpLoad, start, halts())
 	if r.Halts > 0 {
 		r.HaltedBecause = because
+		if len(libraries) > 0 {
+			r.HaltedBecause = "a thread loads a library"
+		}
 	}
 	return e.describe(p), r, nil
 }
 
 // load carries out a load; a first one makes the arena.
-func (e *Engine) load(ctx context.Context, m *module.Module, path string) (id, because string, err error) {
+func (e *Engine) load(ctx context.Context, m *module.Module, path string, libraries []finding.Finding) (id, because string, err error) {
 	fresh := e.arena == nil
 	if fresh {
 		err = e.checkIdentity(m, path)
@@ -86,7 +106,7 @@ func (e *Engine) load(ctx context.Context, m *module.Module, path string) (id, b
 			}
 		}
 		t := e.transit(OpLoad, fmt.Sprint(e.reg.Sequence+1))
-		if err = t.load(ctx, m, path, fresh); err == nil {
+		if err = t.load(ctx, m, path, fresh, libraries); err == nil {
 			if fresh {
 				t.because = "the arena is made"
 			}
@@ -117,7 +137,7 @@ func (e *Engine) load(ctx context.Context, m *module.Module, path string) (id, b
 
 // load prepares while the target runs: everything is placed, bound and
 // planned. The rest it does by the resident thread if that can be, else under a halt.
-func (t *transition) load(ctx context.Context, m *module.Module, path string, fresh bool) error {
+func (t *transition) load(ctx context.Context, m *module.Module, path string, fresh bool, libraries []finding.Finding) error {
 	e := t.e
 	t.reg.Sequence++
 	size := moduleSize(m)
@@ -130,7 +150,7 @@ func (t *transition) load(ctx context.Context, m *module.Module, path string, fr
 	if err != nil {
 		return err
 	}
-	p := &patchRecord{ID: t.id, Name: m.Manifest.Name, Path: path, Module: m.ID(), Base: base, Size: size, Findings: slices.Concat(m.Manifest.Findings, c.image.Findings)}
+	p := &patchRecord{ID: t.id, Name: m.Manifest.Name, Path: path, Module: m.ID(), Base: base, Size: size, Findings: slices.Concat(m.Manifest.Findings, libraries, c.image.Findings)}
 	for _, x := range m.Manifest.Requires {
 		p.Requires = append(p.Requires, x.ID)
 	}

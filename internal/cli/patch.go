@@ -124,6 +124,7 @@ func (a *app) printOutcome(patch *patcher.Patch, receipt *patcher.Receipt) error
 
 func (a *app) loadCommand() *cobra.Command {
 	var pid int
+	var options patcher.LoadOptions
 	cmd := &cobra.Command{
 		Use:   "load --pid N MODULE",
 		Short: "Map a module into a process; nothing runs it yet",
@@ -134,7 +135,12 @@ register it with the Go runtime if it has one, and detach. No function is replac
 Refused is also a module that others than you, root and the process's owner
 could have changed, one that has ended a process of this build before (see "darn
 activate"), both unless --force is given, and one that is not signed as
---require-signature or the machine's policy demands.`,
+--require-signature or the machine's policy demands.
+
+A module for C that was linked with a library which the program has not loaded is
+refused, unless --dlopen is given: then a thread of the program that waits in a
+system call loads the library by the program's own dlopen. The library runs its
+constructors, and stays when the patch is unloaded.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := filepath.Abs(args[0])
@@ -152,7 +158,7 @@ activate"), both unless --force is given, and one that is not signed as
 				if err := guard.Refusal(found); err != nil {
 					return err
 				}
-				patch, receipt, err := e.LoadModule(cmd.Context(), m, path)
+				patch, receipt, err := e.LoadModule(cmd.Context(), m, path, options)
 				if err != nil {
 					return err
 				}
@@ -165,6 +171,7 @@ activate"), both unless --force is given, and one that is not signed as
 	a.pidFlag(cmd, &pid)
 	a.forceFlag(cmd)
 	a.residentFlag(cmd)
+	cmd.Flags().BoolVar(&options.Dlopen, "dlopen", false, "C: let the program load the libraries that the module was linked with")
 	return a.jsonFlag(cmd)
 }
 

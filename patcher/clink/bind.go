@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -65,21 +66,40 @@ func (b *binder) warn(code finding.Code, symbol, message, advice string) {
 // libraries refuses a module that was linked with libraries that the program has
 // not loaded.
 func (b *binder) libraries() error {
-	if b.set.Static {
-		return nil // the program has of them what it was linked with
+	missing := Missing(b.m, b.set)
+	if len(missing) == 0 {
+		return nil
 	}
-	for _, name := range b.m.Shared.Needed {
-		if b.set.Has(name) {
-			continue
-		}
-		message := fmt.Sprintf("the module was linked with %s, which the program has not loaded", name)
-		if strings.HasPrefix(name, "libc.") || strings.HasPrefix(name, "ld-") {
-			message += ": it is for another C library"
-		}
-		return refuse(finding.SymbolUnresolved, "", message,
-			"link the module with nothing but what the program has (gcc -shared needs no libraries: what is undefined is found in the program), or with the library's archive (-l:lib.a); a library is loaded only by the program itself, or at its start by LD_PRELOAD: no thread that was stopped anywhere can be made to load one")
+	name := missing[0]
+	message := fmt.Sprintf("the module was linked with %s, which the program has not loaded", name)
+	advice := "link the module with nothing but what the program has (gcc -shared needs no libraries: what is undefined is found in the program), or with the library's archive (-l:lib.a)"
+	if foreign(name) {
+		return refuse(finding.SymbolUnresolved, "", message+": it is for another C library", advice)
 	}
-	return nil
+	return refuse(finding.SymbolUnresolved, "", message, advice+"; or let the program load the library, where it stays: load --dlopen")
+}
+
+// Missing returns the libraries that a module was linked with and that the
+// program has not loaded.
+func Missing(m *module.Module, set *loaded.Set) (names []string) {
+	if m.Shared == nil || set.Static {
+		return nil // a static program has of them what it was linked with
+	}
+	for _, name := range m.Shared.Needed {
+		if !set.Has(filepath.Base(name)) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Loadable tells whether all libraries that Missing returned could be loaded.
+func Loadable(missing []string) bool { return !slices.ContainsFunc(missing, foreign) }
+
+// foreign tells whether a library is one that a program has one of at most.
+func foreign(name string) bool {
+	name = filepath.Base(name)
+	return strings.HasPrefix(name, "libc.") || strings.HasPrefix(name, "ld-")
 }
 
 // place lays the segments out.

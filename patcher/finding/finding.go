@@ -67,6 +67,8 @@ const (
 	InlinedCopy Code = "inlined-copy"
 	// LibraryFunction: the function is one of a library, not of the program.
 	LibraryFunction Code = "library-function"
+	// LibraryLoaded: the program was made to load a library, which stays.
+	LibraryLoaded Code = "library-loaded"
 )
 
 // Severity ranks a finding.

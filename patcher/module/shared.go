@@ -17,6 +17,9 @@ import (
 type Shared struct {
 	// Needed are the libraries that it was linked with (DT_NEEDED).
 	Needed []string
+	// SearchPath are the directories that the module names for them
+	// (DT_RUNPATH, else DT_RPATH), with $ORIGIN as it is.
+	SearchPath []string
 	// Constructors are what the dynamic linker would call, in that order.
 	Constructors []uint64
 	// Frames is the address of .eh_frame, 0 if there is none.
@@ -117,6 +120,16 @@ func (s *shared) headers() error {
 	s.m.Shared.Needed, err = s.f.ImportedLibraries()
 	if err != nil {
 		return malformed("its libraries: %v", err)
+	}
+	for _, tag := range []elf.DynTag{elf.DT_RUNPATH, elf.DT_RPATH} {
+		paths, err := s.f.DynString(tag)
+		if err != nil {
+			return malformed("where its libraries are: %v", err)
+		}
+		if len(paths) > 0 {
+			s.m.Shared.SearchPath = strings.Split(paths[0], ":")
+			break
+		}
 	}
 	return nil
 }
