@@ -80,7 +80,7 @@ func adopt(group *proc.TargetGroup, fn func(*Halt)) (*Process, error) {
 	// libraries. Nobody here wants to know, and without them a Darn that is
 	// killed leaves a target that is whole.
 	for addr := range target.Breakpoints().M {
-		if err := target.ClearBreakpoint(addr); err != nil {
+		if err := clearBreakpoint(target, addr); err != nil {
 			return nil, err
 		}
 	}
@@ -102,6 +102,18 @@ func adopt(group *proc.TargetGroup, fn func(*Halt)) (*Process, error) {
 	}
 	own.resume()
 	return p, nil
+}
+
+// clearBreakpoint removes a breakpoint of Delve's own too. Delve leaves the one by
+// which it learns of libraries where it is, also when it detaches: the program
+// would die of it in its next dlopen.
+func clearBreakpoint(target *proc.Target, addr uint64) error {
+	for _, b := range target.Breakpoints().M[addr].Breaklets {
+		if b != nil && b.Kind == proc.SharedLibBreakpoint {
+			b.Kind = proc.UserBreakpoint
+		}
+	}
+	return target.ClearBreakpoint(addr)
 }
 
 // release detaches from a target that stays stopped until then.
