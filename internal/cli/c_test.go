@@ -209,6 +209,44 @@ unsigned long wcsftime(int *s, unsigned long max, const int *format, const void 
 	p.says(t, "year %")
 }
 
+// A module with a library that the program, which was not made for this, has not
+// loaded.
+func TestALibraryThatAProgramIsMadeToLoad(t *testing.T) {
+	python, err := exec.LookPath("/usr/bin/python3")
+	if err != nil {
+		t.Skip("no /usr/bin/python3")
+	}
+	library := gcc(t, "-shared", "-fPIC", "-Wl,-soname,libextra.so.1", writeC(t, "extra.c", "const int *extra(void) { return L\"patched\"; }\n"))
+	if err := os.Rename(library, filepath.Join(filepath.Dir(library), "libextra.so.1")); err != nil {
+		t.Fatal(err)
+	}
+	library = filepath.Join(filepath.Dir(library), "libextra.so.1")
+	module := gcc(t, "-shared", "-fPIC", writeC(t, "fix.c", `
+const int *extra(void);
+unsigned long wcsftime(int *s, unsigned long max, const int *format, const void *tm)
+{
+	if (max < 8)
+		return 0;
+	for (int i = 0; i < 8; i++)
+		s[i] = extra()[i];
+	return 7;
+}
+`), library, "-Wl,-rpath,"+filepath.Dir(library))
+	p := startC(t, python, "-c", "import time\nwhile True: print(time.strftime('year %%'), flush=True); time.sleep(0.02)")
+	p.says(t, "year %")
+	darn(t, "load", p.flag(), module).mustRefuse(t, finding.SymbolUnresolved, "libextra.so.1, which the program has not loaded")
+	loaded := darn(t, "load", "--dlopen", p.flag(), module).ok(t)
+	if !strings.Contains(loaded.stderr, "libextra.so.1 was loaded into the program by its own dlopen, and stays there when the patch is unloaded [library-loaded]") {
+		t.Errorf("load does not say that the library stays: %s", loaded.stderr)
+	}
+	darn(t, "activate", p.flag(), module).ok(t)
+	p.says(t, "patched")
+	darn(t, "deactivate", p.flag(), module).ok(t)
+	p.says(t, "year %")
+	darn(t, "unload", p.flag(), module).ok(t)
+	p.says(t, "year %")
+}
+
 func TestModuleOfCForAGoProgram(t *testing.T) {
 	s := buildTeahouse(t).start(t)
 	module := gcc(t, "-shared", "-fPIC", writeC(t, "fix.c", "int total(void) { return 1; }\n"))
