@@ -65,6 +65,14 @@ func newProcess(target *proc.Target, h Halter) (*Process, error) {
 	if err := tracer.findThreads(target); err != nil {
 		return nil, err
 	}
+	// A session gets on without it: all it tells is which libraries are Go's.
+	for addr, bp := range target.Breakpoints().M {
+		if bp.IsSharedLibBreakpoint() {
+			if err := clearBreakpoint(target, addr); err != nil {
+				return nil, err
+			}
+		}
+	}
 	program, err := readProgram(pid)
 	if err != nil {
 		return nil, err
