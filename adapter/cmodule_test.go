@@ -37,3 +37,43 @@ func TestPatchOfACProgram(t *testing.T) {
 	c.disconnect(false)
 	says(" wrong=0")
 }
+
+// A module for a C program with a library that this has not loaded.
+func TestALibraryIsLoadedWhenTheConsoleAsksForIt(t *testing.T) {
+	dir := t.TempDir()
+	exe, library, module := filepath.Join(dir, "shop"), filepath.Join(dir, "libextra.so"), filepath.Join(dir, "fix.so")
+	for name, source := range map[string]string{"extra.c": "int extra(void) { return 400; }\n", "fix.c": "int extra(void); int total(int n) { return extra() + n; }\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(source), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shop := "../testdata/targets/cshop/"
+	for _, args := range [][]string{
+		{"-g", "-O2", "-pthread", "-o", exe, shop + "shop.c", shop + "a.c", shop + "b.c"},
+		{"-shared", "-fPIC", "-Wl,-soname,libextra.so", "-o", library, filepath.Join(dir, "extra.c")},
+		{"-g", "-O2", "-shared", "-fPIC", "-o", module, filepath.Join(dir, "fix.c"), library, "-Wl,-rpath,$ORIGIN"},
+	} {
+		if out, err := exec.Command("gcc", args...).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	target := start(t, exec.Command(exe))
+	says := func(want string) {
+		t.Helper()
+		seen := len(target.out.String())
+		eventually(t, "the program says "+want, func() bool { return strings.Contains(target.out.String()[seen:], want) })
+	}
+	c, _ := session(t)
+	c.attach(target.Process.Pid)
+	c.configured()
+	says(" total=20 ")
+	if said := c.evaluate("darn load --dlopen " + module); !strings.Contains(said, "loaded") {
+		t.Fatalf("load --dlopen says %q", said)
+	}
+	if said := c.evaluate("darn activate 1"); !strings.Contains(said, "active") {
+		t.Fatalf("activate says %q", said)
+	}
+	says(" total=404 ")
+	c.disconnect(false)
+	says(" total=404 ")
+}
