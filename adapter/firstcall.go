@@ -56,6 +56,10 @@ func (w *watches) watchFirst(ctx context.Context, p *patcher.Patch) (process.Hal
 		if f.place, err = w.newPlace("first call of "+f.title, addrs, false); err != nil {
 			return err
 		}
+		if w.step != nil {
+			// It is for one who steps, and would hide the call of anyone else.
+			w.step.leave(group, addrs)
+		}
 		if err := f.set(group, ""); err != nil {
 			return err
 		}

@@ -81,6 +81,13 @@ func (l *place) settle(group *proc.TargetGroup) error {
 // yield takes the breakpoint away until the next settle.
 func (l *place) yield(group *proc.TargetGroup) error { return group.SetBreakpointEnabled(l.bp, false) }
 
+// leave gives up some of the addresses.
+func (l *place) leave(group *proc.TargetGroup, addrs []uint64) {
+	_ = l.yield(group) // settle finds out
+	l.addrs = slices.DeleteFunc(l.addrs, func(addr uint64) bool { return slices.Contains(addrs, addr) })
+	_ = l.settle(group) // what can't be set is stepped over
+}
+
 // remove takes the breakpoint out of the group.
 func (l *place) remove(group *proc.TargetGroup) {
 	_ = l.yield(group) // a target that has ended has none

@@ -7,14 +7,14 @@ import (
 
 	"github.com/go-delve/delve/pkg/proc"
 	"github.com/google/go-dap"
-
-	"github.com/darn-dev/darn/patcher"
 )
 
 // A step into a call ends, for Delve, in the function that is called, behind its
 // entry: of a patched one in old code, which nobody comes by. So for the time of
 // the step there is a breakpoint of Darn's in all new code, for the goroutine
-// or thread that steps; where it stops the step has ended.
+// or thread that steps; where it stops the step has ended. That is in patches too
+// that are not active: activating one does not halt the target, and so may come
+// during the step.
 
 // prepareStepIn gets new code ready for a step of the client's into a call.
 func (s *patches) prepareStepIn(h *header) {
@@ -26,7 +26,7 @@ func (s *patches) prepareStepIn(h *header) {
 	s.lostMu.Lock()
 	for _, p := range s.loaded {
 		for _, f := range p.Functions {
-			if p.State == patcher.Active {
+			if f.NewAddress != 0 {
 				entries = append(entries, f.NewAddress)
 			}
 		}
