@@ -25,6 +25,28 @@ func (s *patches) losing() {
 	s.toOffer = len(s.lost) > 0
 }
 
+// asBuilt has a request to restart the target leave it as it is built. Delve would
+// build it again, which it can do with Go only, and end the session when that fails.
+func (p *proxy) asBuilt(msg []byte) []byte {
+	p.mu.Lock()
+	launch := p.launch
+	p.mu.Unlock()
+	with := member(member(msg, "arguments"), "arguments")
+	if with == nil {
+		with = launch
+	}
+	for name, value := range map[string]any{"request": "launch", "rebuild": false} {
+		if member(with, name) == nil {
+			with = addMember(with, name, value)
+		}
+		with = edit(with, name, func([]byte) []byte { return marshal(value) })
+	}
+	return marshal(map[string]any{
+		"seq": member(msg, "seq"), "type": "request", "command": "restart",
+		"arguments": map[string]any{"arguments": with},
+	})
+}
+
 // offer tells the client, when the new process has begun, which patches of the
 // last one it could have again.
 func (s *patches) offer() {

@@ -17,14 +17,17 @@ import (
 // Delve disassembles what is between the functions too, and takes the gigabyte
 // between the program and a module for such a place: an editor that asks for what
 // comes before a module's first function, as each does that shows a page, would
-// wait for minutes. So where modules are loaded the request is answered here, of
-// the functions of the one image that the address lies in.
+// wait for minutes. It is the same between a program of C and its libraries, and
+// there it takes all memory too. So where modules are loaded, and for programs
+// without goroutines, the request is answered here, of the functions of the one
+// image that the address lies in.
 
-// disassemble answers a request of the client's, if there are modules. It returns
-// whether it does.
+// disassemble answers a request of the client's, if there are modules or no
+// goroutines. It returns whether it does.
 func (s *patches) disassemble(h *header) bool {
 	var a dap.DisassembleArguments
-	if len(s.files()) == 0 || json.Unmarshal(h.Arguments, &a) != nil || s.p.mustBeStopped() != nil {
+	native := s.p.threads.are()
+	if len(s.files()) == 0 && !native || json.Unmarshal(h.Arguments, &a) != nil || s.p.mustBeStopped() != nil {
 		return false
 	}
 	addr, err := strconv.ParseUint(a.MemoryReference, 0, 64)
@@ -37,6 +40,9 @@ func (s *patches) disassemble(h *header) bool {
 	defer cancel()
 	_, err = s.p.withTarget(ctx, func(group *proc.TargetGroup) error {
 		all, at, err := around(group.Selected, addr, a.InstructionOffset, a.InstructionCount)
+		if at < 0 && native {
+			all, at, err = behind(group.Selected, addr, max(a.InstructionOffset+a.InstructionCount, 1))
+		}
 		if err != nil || at < 0 {
 			return err
 		}
@@ -97,6 +103,18 @@ func around(target *proc.Target, addr uint64, offset, count int) (all []proc.Asm
 		all = append(all, after...)
 	}
 	return all, at, nil
+}
+
+// behind returns count instructions from an address on of which no function is
+// known, as far as memory can be read: nothing tells where those before it begin.
+func behind(target *proc.Target, addr uint64, count int) (all []proc.AsmInstruction, at int, err error) {
+	const longest, page = 15, 4096
+	end := addr + uint64(min(count, 1000)*longest)
+	all, err = proc.Disassemble(target.Memory(), nil, target.Breakpoints(), target.BinInfo(), addr, end)
+	if next := addr&^(page-1) + page; err != nil && end > next {
+		all, err = proc.Disassemble(target.Memory(), nil, target.Breakpoints(), target.BinInfo(), addr, next)
+	}
+	return all, 0, err
 }
 
 // show returns count instructions, from that with an index on, as the client sees

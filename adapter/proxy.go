@@ -183,6 +183,9 @@ func (p *proxy) fromClient(msg []byte) {
 	if h.Command == "setBreakpoints" {
 		msg = p.patches.renumber(h, msg)
 	}
+	if h.Command == "restart" && p.threads.are() {
+		msg = p.asBuilt(msg)
+	}
 	msg, at, ok := p.threads.prepare(h, msg)
 	if !ok {
 		return

@@ -52,6 +52,8 @@ type state struct {
 	lastSets map[string]*header
 	// setting counts those that the session has not answered.
 	setting int
+	// launch is what the target was launched with.
+	launch json.RawMessage
 	// substitute are the client's rules to turn its paths into the program's.
 	substitute [][2]string
 	// changed is closed at the next change of phase, stepping or still.
@@ -70,6 +72,7 @@ func (p *proxy) forwarded(h *header, stepGoesOn bool) {
 	case "launch", "attach":
 		p.attached = h.Command == "attach"
 		p.noDebug = noDebug(h)
+		p.launch = h.Arguments
 		p.substitute = substitutePath(h)
 		p.withoutResident = p.withoutResident || residentForbidden(h)
 	case "pause", "restart", "disconnect":

@@ -55,7 +55,8 @@ type threads struct {
 	// its body is reached, which the session does unseen.
 	reported []byte
 	symbols  symbols
-	images   cImages // guarded by the lock of the target
+	images   cImages           // guarded by the lock of the target
+	watched  map[string]string // the session's data IDs by the client's
 	// asked are the requests of which the session was asked of a thread.
 	asked map[int]*threadRequest
 }
@@ -92,7 +93,7 @@ func (t *threads) begin(group *proc.TargetGroup) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.native = len(target.BinInfo().LookupFunc()["runtime.main"]) == 0
-	t.images, t.symbols = cImages{}, symbols{}
+	t.images, t.symbols, t.watched = cImages{}, symbols{}, make(map[string]string)
 	if t.native {
 		t.images.update(target)
 	}
@@ -237,6 +238,10 @@ func (t *threads) prepare(h *header, msg []byte) (_ []byte, at scope, ok bool) {
 		t.mu.Lock()
 		t.into = false
 		t.mu.Unlock()
+	case "setDataBreakpoints":
+		group, unlock := dbg.LockTargetGroup()
+		msg = t.watchAddresses(group.Selected, msg)
+		unlock()
 	case "exceptionInfo":
 		t.explain(h, a.ThreadID)
 		return nil, at, false
@@ -366,6 +371,8 @@ func (t *threads) answer(h *header, msg []byte) {
 		if len(b.Variables) > 0 {
 			msg = showVariables(msg, b.Variables)
 		}
+	case "dataBreakpointInfo":
+		msg = ofThread(msg, asked.thread)
 	default:
 		if h.Command == "evaluate" {
 			msg = edit(msg, "body", func(body []byte) []byte { return edit(body, "result", shownValue) })
