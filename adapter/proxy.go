@@ -293,6 +293,7 @@ func (p *proxy) fromSession(msg []byte) {
 		p.broadcast()
 		p.pass(msg)
 	case h.Event == "exited", h.Event == "terminated":
+		p.threads.exited(&h)
 		p.patches.vigil.exited(&h)
 		p.phase, p.stepping = ended, false
 		p.broadcast()

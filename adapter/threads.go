@@ -18,6 +18,7 @@ import (
 	"github.com/go-delve/delve/pkg/proc"
 	"github.com/google/go-dap"
 	"github.com/ianlancetaylor/demangle"
+	"golang.org/x/sys/unix"
 )
 
 // A target without goroutines, as one of C, has threads only, and Delve's session
@@ -45,6 +46,8 @@ type threads struct {
 	stopped int
 	// exception is the body of the last stop, if it was one.
 	exception dap.StoppedEventBody
+	// known are the threads that the client knows of.
+	known []int
 	// wanted is the thread that a request to pause has named.
 	wanted int
 	// Where the session's frames and variables are, since the last stop.
@@ -98,6 +101,7 @@ func (t *threads) begin(group *proc.TargetGroup) {
 		t.images.update(target)
 	}
 	t.pid, t.stopped = target.Pid(), target.CurrentThread().ThreadID()
+	t.known = tracedThreads(t.pid)
 	t.forget()
 }
 
@@ -124,11 +128,33 @@ func (t *threads) list(h *header) bool {
 	pid := t.pid
 	t.mu.Unlock()
 	body := dap.ThreadsResponseBody{Threads: []dap.Thread{}}
-	for _, id := range tracedThreads(pid) {
+	now := tracedThreads(pid)
+	for _, id := range now {
 		body.Threads = append(body.Threads, dap.Thread{Id: id, Name: threadName(pid, id)})
 	}
 	t.p.respond(h, body)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pid == pid {
+		t.known = now
+	}
 	return true
+}
+
+// tellThreads tells the client which threads there are since it was last told, and
+// which are no more. Called with t.mu held.
+func (t *threads) tellThreads() {
+	now := tracedThreads(t.pid)
+	tell := func(reason string, ids, except []int) {
+		for _, id := range ids {
+			if !slices.Contains(except, id) {
+				t.p.event("thread", dap.ThreadEventBody{Reason: reason, ThreadId: id})
+			}
+		}
+	}
+	tell("exited", t.known, now)
+	tell("started", now, t.known)
+	t.known = now
 }
 
 // tracedThreads returns the threads of a process that are traced: a helper of Darn's
@@ -558,6 +584,20 @@ func (t *threads) explain(h *header, thread int) {
 	})
 }
 
+// exited says by which signal the target was ended: the session lets signals pass, and
+// shows them in the exit code only. It is called with the session's event, and with
+// p.mu held.
+func (t *threads) exited(h *header) {
+	var body dap.ExitedEventBody
+	_ = json.Unmarshal(h.Body, &body)
+	if h.Event != "exited" || body.ExitCode >= 0 || t.p.quiescing || !t.are() {
+		return
+	}
+	signal := unix.Signal(-body.ExitCode)
+	t.p.event("output", dap.OutputEventBody{Category: "stderr",
+		Output: fmt.Sprintf("Darn: the program was killed by %s (%v)\n", unix.SignalName(signal), signal)})
+}
+
 // atStop gives a stopped event the thread that it is about, and names those that
 // have come to a breakpoint at the same moment: when the target goes on they do, and
 // nothing is said of them. A stop at the entry of a function is not shown: then it
@@ -568,7 +608,7 @@ func (t *threads) atStop(msg []byte) (_ []byte, onward string) {
 		return msg, ""
 	}
 	t.p.mu.Lock()
-	dbg, asked, met := t.p.debugger, t.p.pausing, t.p.coincided
+	dbg, asked, met, quiescing := t.p.debugger, t.p.pausing, t.p.coincided, t.p.quiescing
 	t.p.mu.Unlock()
 	if dbg == nil {
 		return msg, ""
@@ -603,6 +643,9 @@ func (t *threads) atStop(msg []byte) (_ []byte, onward string) {
 			t.reported = msg
 		}
 		return msg, onward
+	}
+	if !quiescing {
+		t.tellThreads()
 	}
 	return edit(msg, "body", func(old []byte) []byte {
 		if _, ok := target.FindThread(wanted); ok && body.Reason == "pause" && asked {

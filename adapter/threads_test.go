@@ -307,6 +307,31 @@ func TestAThreadThatHasEndedHoldsNothingUp(t *testing.T) {
 	c.goesOn(target)
 }
 
+func TestThreadsOfACProgramThatComeAndGoAreTold(t *testing.T) {
+	c, target := debugDesk(t, "-O0")
+	path, line := source(t, deskSource, "// guest")
+	c.breakpoints(path, line)
+	c.configured()
+	told := func(reason string, id int) {
+		t.Helper()
+		var e dap.ThreadEventBody
+		if c.event("thread", &e); e.Reason != reason || e.ThreadId != id {
+			t.Errorf("thread %d has %s, want thread %d has %s", e.ThreadId, e.Reason, id, reason)
+		}
+	}
+	first := c.stoppedFor("breakpoint").ThreadId
+	told("started", first)
+	c.resume("continue", first)
+	second := c.stoppedFor("breakpoint").ThreadId
+	told("exited", first)
+	told("started", second)
+	if ids := c.threadsByName(); len(ids) != 4 {
+		t.Errorf("the threads are %v", ids)
+	}
+	c.breakpoints(path)
+	c.goesOn(target)
+}
+
 func TestACProgramIsLaunchedAndStopsAtItsEntryAndInFunctions(t *testing.T) {
 	c, _ := session(t)
 	c.start("launch", map[string]any{"mode": "exec", "program": desk(t, "-O0"), "stopOnEntry": true})
@@ -347,6 +372,9 @@ func TestACProgramThatCrashesEndsWithItsSignal(t *testing.T) {
 	c, _ := session(t)
 	c.start("launch", map[string]any{"mode": "exec", "program": exe})
 	c.configured()
+	if got, want := c.outputWith("killed by"), "Darn: the program was killed by SIGSEGV (segmentation fault)\n"; got != want {
+		t.Errorf("the output says %q, want %q", got, want)
+	}
 	var exited dap.ExitedEventBody
 	c.event("exited", &exited)
 	if exited.ExitCode != -int(syscall.SIGSEGV) {
