@@ -72,6 +72,35 @@ describe('a program of C', () => {
     assert.deepEqual(session.patches.map((p) => p.state), ['loaded', 'active']);
   });
 
+  it('has its old source beside that of a patch', async () => {
+    const patch = session.patches.find((p) => p.state === 'active');
+    assert.ok(patch);
+    await vscode.commands.executeCommand('darn.diff', { kind: 'patch', session, patch });
+    const sides = await eventually('the diff',
+      () => vscode.window.tabGroups.activeTabGroup.activeTab?.input,
+      (input) => input instanceof vscode.TabInputTextDiff) as vscode.TabInputTextDiff;
+    const text = async (uri: vscode.Uri) => (await vscode.workspace.openTextDocument(uri)).getText();
+    assert.ok((await text(sides.original)).includes('%d cups of tea: %d.%d EUR'));
+    assert.ok((await text(sides.modified)).includes('%d pots of tea: %d.%02d EUR'));
+  });
+
+  it('is patched when a file is saved, if the setting says so', async () => {
+    const set = (value: string | undefined) =>
+      vscode.workspace.getConfiguration('darn').update('applyOnSave', value, vscode.ConfigurationTarget.Workspace);
+    await set('always');
+    try {
+      const document = await edit(source, 'pots of tea', 'jugs of tea');
+      await document.save();
+      await bill('3 jugs of tea: 7.05 EUR');
+    } finally {
+      await set(undefined);
+    }
+    const document = await edit(source, 'jugs of tea', 'pots of tea');
+    await document.save();
+    await patch();
+    await bill('3 pots of tea: 7.05 EUR');
+  });
+
   it('is not patched where that can\'t be, and says so at the line', async () => {
     await edit(source, 'int cents; // for each', 'long cents; // for each');
     await patch();
