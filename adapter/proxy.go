@@ -241,6 +241,10 @@ func (p *proxy) fromSession(msg []byte) {
 		if msg, onward = p.threads.atStop(msg); onward != "" {
 			p.mu.Lock()
 			defer p.mu.Unlock()
+			if onward == hasEnded {
+				p.threads.end()
+				return
+			}
 			p.threads.goOn(onward, msg)
 			return
 		}

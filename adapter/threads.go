@@ -46,6 +46,8 @@ type threads struct {
 	stopped int
 	// exception is the body of the last stop, if it was one.
 	exception dap.StoppedEventBody
+	gone      *dap.ExitedEventBody // how a target has ended of which hasDied has seen it, if that is known
+	lost      bool                 // it has
 	// known are the threads that the client knows of.
 	known []int
 	// wanted is the thread that a request to pause has named.
@@ -101,7 +103,7 @@ func (t *threads) begin(group *proc.TargetGroup) {
 		t.images.update(target)
 	}
 	t.pid, t.stopped = target.Pid(), target.CurrentThread().ThreadID()
-	t.known = tracedThreads(t.pid)
+	t.known, t.gone, t.lost = tracedThreads(t.pid), nil, false
 	t.forget()
 }
 
@@ -366,6 +368,10 @@ func (t *threads) answer(h *header, msg []byte) {
 			})
 		}
 	}
+	if h.Type == "response" && h.Command == "disconnect" && !h.Success && t.lost {
+		t.p.respond(&header{Seq: h.RequestSeq, Command: h.Command}, nil) // there is nothing to let go of
+		return
+	}
 	asked := t.asked[h.RequestSeq]
 	if h.Type != "response" || asked == nil {
 		t.p.pass(msg)
@@ -613,6 +619,9 @@ func (t *threads) atStop(msg []byte) (_ []byte, onward string) {
 	if dbg == nil {
 		return msg, ""
 	}
+	if !quiescing && t.hasDied(msg) {
+		return msg, hasEnded
+	}
 	group, unlock := dbg.LockTargetGroup()
 	defer unlock()
 	if ok, _ := group.Valid(); !ok {
@@ -671,6 +680,63 @@ func (t *threads) atStop(msg []byte) (_ []byte, onward string) {
 		}
 		return marshal(body)
 	}), ""
+}
+
+// hasEnded is in the place of a command if the target can't go on.
+const hasEnded = "end"
+
+// deathPatience is for how long a process may take to die that has lost a thread.
+const deathPatience = 500 * time.Millisecond
+
+// hasDied tells whether the session reports an error for the end of the target: that
+// is how one looks to it that ends while it makes a thread, and it never finds out.
+func (t *threads) hasDied(event []byte) bool {
+	var body dap.StoppedEventBody
+	_ = json.Unmarshal(member(event, "body"), &body)
+	if body.Reason != "exception" || body.Description != "runtime error" {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for end := time.Now().Add(deathPatience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", t.pid))
+		// The state comes after the name, which may hold anything.
+		_, rest, _ := bytes.Cut(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" "))
+		if err != nil || bytes.HasPrefix(rest, []byte("Z")) {
+			t.gone, t.lost = nil, true
+			// The last number is the status, of who may look into the process.
+			if fields := bytes.Fields(rest); len(fields) > 0 {
+				n, _ := strconv.Atoi(string(fields[len(fields)-1]))
+				t.gone = &dap.ExitedEventBody{ExitCode: unix.WaitStatus(n).ExitStatus()}
+				if status := unix.WaitStatus(n); status.Signaled() {
+					t.gone.ExitCode = -int(status.Signal())
+				}
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// end tells the client of the end of a target that the session has not seen. Called
+// with p.mu held.
+func (t *threads) end() {
+	t.mu.Lock()
+	gone := t.gone
+	t.mu.Unlock()
+	p := t.p
+	p.phase, p.stepping = ended, false
+	p.broadcast()
+	if gone != nil {
+		h := &header{Event: "exited", Body: marshal(gone)}
+		t.exited(h)
+		p.patches.vigil.exited(h)
+		p.event("exited", gone)
+	} else {
+		p.event("output", dap.OutputEventBody{Category: "stderr",
+			Output: "Darn: the program has ended while it was making a thread; how is not known\n"})
+	}
+	p.event("terminated", dap.TerminatedEventBody{})
 }
 
 // unmask gives a stop in a function that a halt of Darn's has met its true reason, if

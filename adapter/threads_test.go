@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-dap"
 
@@ -495,4 +496,33 @@ func TestACPatchIsActivatedAtAPointAndABreakpointFollowsIt(t *testing.T) {
 	c.disconnect(false)
 	seen := len(target.out.String())
 	eventually(t, "the patch stays", func() bool { return strings.Contains(target.out.String()[seen:], " total=114 ") })
+}
+
+func TestTheEndOfACProgramThatIsMakingThreadsIsTold(t *testing.T) {
+	dir := t.TempDir()
+	exe, path := filepath.Join(dir, "spawn"), filepath.Join(dir, "spawn.c")
+	text := "#include <pthread.h>\n#include <unistd.h>\nstatic void *wait(void *a)\n{\n\tusleep(1000);\n\treturn a;\n}\n" +
+		"int main(void)\n{\n\tpthread_t t[50];\n\tfor (;;) {\n\t\tfor (int i = 0; i < 50; i++)\n\t\t\tpthread_create(&t[i], 0, wait, 0);\n" +
+		"\t\tfor (int i = 0; i < 50; i++)\n\t\t\tpthread_join(t[i], 0);\n\t}\n}\n"
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("gcc", "-g", "-pthread", "-o", exe, path).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for i := range 12 { // one in ten meets the session at it
+		c, _ := session(t)
+		c.start("launch", map[string]any{"mode": "exec", "program": exe})
+		var process dap.ProcessEventBody
+		c.event("process", &process)
+		c.configured()
+		time.Sleep(time.Duration(i) * time.Millisecond / 2)
+		if err := syscall.Kill(process.SystemProcessId, syscall.SIGSEGV); err != nil {
+			t.Fatal(err)
+		}
+		if event, err := c.Event(c.ctx, nil, "terminated", "stopped"); err != nil || event != "terminated" {
+			t.Fatalf("the end is told as %s (%v)", event, err)
+		}
+		c.disconnect(true)
+	}
 }
