@@ -38,6 +38,44 @@ func TestPatchOfACProgram(t *testing.T) {
 	says(" wrong=0")
 }
 
+// A session that patches nothing leaves the program able to load a library.
+func TestADisconnectLeavesNothingInTheDynamicLinker(t *testing.T) {
+	dir := t.TempDir()
+	exe, source := filepath.Join(dir, "opener"), filepath.Join(dir, "opener.c")
+	if err := os.WriteFile(source, []byte(`#include <dlfcn.h>
+#include <stdio.h>
+#include <unistd.h>
+int main(void)
+{
+	for (int n = 0;; n++) {
+		void *library = dlopen("libm.so.6", RTLD_NOW);
+		printf("opened %s\n", library ? "it" : dlerror());
+		fflush(stdout);
+		dlclose(library);
+		usleep(20000);
+	}
+}
+`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("gcc", "-g", "-o", exe, source).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	target := start(t, exec.Command(exe))
+	opens := func() {
+		t.Helper()
+		seen := len(target.out.String())
+		eventually(t, "the program opens a library", func() bool { return strings.Count(target.out.String()[seen:], "opened it\n") > 2 })
+	}
+	opens()
+	c, _ := session(t)
+	c.attach(target.Process.Pid)
+	c.configured()
+	opens()
+	c.disconnect(false)
+	opens()
+}
+
 // A module for a C program with a library that this has not loaded.
 func TestALibraryIsLoadedWhenTheConsoleAsksForIt(t *testing.T) {
 	dir := t.TempDir()
