@@ -134,7 +134,9 @@ func leaves(v reflect.Value) []reflect.Value {
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
-			out = append(out, leaves(v.Field(i))...)
+			if v.Type().Field(i).IsExported() {
+				out = append(out, leaves(v.Field(i))...)
+			}
 		}
 	case reflect.Slice:
 		out = append(out, v)
