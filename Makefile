@@ -14,7 +14,7 @@ UNWATCHED    = compress/flate debug/dwarf debug/elf encoding/binary go/ast go/sc
 	$(DWARF)/line $(DWARF)/op $(DWARF)/reader $(DWARF)/util
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-go test-extension vsix images setup lint fixes bench pauses fuzz soak clean
+.PHONY: help build demo test test-go test-extension fuzz-short vsix images setup lint fixes bench pauses fuzz soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ demo: build ## Patch a running web server and see it happen
 	bin/darn demo
 
 test: setup lint ## Run the linters and every test with the race detector
-	@$(MAKE) --no-print-directory -j2 test-go test-extension
+	@$(MAKE) --no-print-directory -j3 test-go test-extension fuzz-short
 
 test-go:
 	# The race detector would hold every process that ends for a second: those of
@@ -37,6 +37,17 @@ test-go:
 test-extension:
 	@mkdir -p bin; vscode-extension/scripts/test >bin/test-extension.log 2>&1; status=$$?; \
 	cat bin/test-extension.log; exit $$status
+
+# What reads the bytes of others, a minute each, on what the tests leave idle. It
+# says how it was when it has ended, and everything if one has failed.
+FUZZ_SHORT   = ./patcher/module:FuzzRead ./patcher/link:FuzzBind ./patcher:FuzzParseRegistry ./adapter:FuzzFront
+SHORT       ?= 1m
+fuzz-short:
+	@mkdir -p bin; : >bin/fuzz-short.log; for target in $(FUZZ_SHORT); do \
+		nice -n 19 $(GO) test -run '^$$' -fuzz "^$${target#*:}\$$" -fuzztime $(SHORT) -fuzzminimizetime 1x -parallel 1 $${target%:*} \
+			>bin/fuzz-one.log 2>&1 || { cat bin/fuzz-one.log; exit 1; }; \
+		echo "$${target#*:}: $$(grep '^fuzz: elapsed' bin/fuzz-one.log | tail -n 1)" >>bin/fuzz-short.log; \
+	done; cat bin/fuzz-short.log
 
 vsix: ## Build bin/darn-linux-x64.vsix, the extension for VS Code with darn inside
 	@vscode-extension/scripts/package
@@ -68,7 +79,7 @@ pauses: ## Measure for how long programs are halted, and write docs/pauses.md an
 	$(GO) run ./internal/pausedoc docs/pauses.md <bin/pauses.txt
 	$(GO) run -C internal/pausedoc/chart . $(CURDIR)/docs/images/pauses.svg <bin/pauses.txt
 
-fuzz: ## Fuzz everything that parses, FUZZTIME (20s) each
+fuzz: ## Fuzz everything that parses, FUZZTIME (20s, or hours) each
 	@set -e; for package in $$($(GO) list ./...); do \
 		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
 			echo "== $$package $$target"; \

@@ -120,9 +120,9 @@ const endPatience = 5 * time.Second
 
 // readClient handles the client's messages until there are no more.
 func (p *proxy) readClient() error {
-	r := bufio.NewReader(p.conn)
+	next := p.messages(p.conn)
 	for {
-		msg, err := dap.ReadBaseMessage(r)
+		msg, err := next()
 		if err == io.EOF {
 			return nil
 		}
@@ -130,6 +130,18 @@ func (p *proxy) readClient() error {
 			return err
 		}
 		p.fromClient(msg)
+	}
+}
+
+// messages returns a function that reads the next message. What is longer than
+// any message may be, such as a header that does not end, is an end.
+func (p *proxy) messages(from io.Reader) (next func() ([]byte, error)) {
+	const longest = 4<<20 + 4<<10 // what the protocol's reader takes, and a header
+	limited := &io.LimitedReader{R: from}
+	r := bufio.NewReader(limited)
+	return func() ([]byte, error) {
+		limited.N = longest
+		return dap.ReadBaseMessage(r)
 	}
 }
 

@@ -236,18 +236,26 @@ func (r *registry) check() error {
 	if slices.Contains(r.Patches, nil) || slices.Contains(r.Redirects, nil) || slices.Contains(r.Runtime.Modules, nil) {
 		return damaged("a record is missing")
 	}
+	// It may be long: each record is looked at once.
+	redirects := make(map[uint64]*redirectRecord, len(r.Redirects))
+	for _, d := range slices.Backward(r.Redirects) {
+		redirects[d.Entry] = d
+	}
+	patches := make(map[string]map[uint64]bool, len(r.Patches)) // entries by id
 	for i, p := range r.Patches {
 		switch {
 		case p.ID == "" || p.Size == 0 || p.Go == nil || p.Go.Base != p.Base:
 			return damaged("patch %d of it is none", i)
-		case slices.IndexFunc(r.Patches, func(q *patchRecord) bool { return q.ID == p.ID }) != i:
+		case patches[p.ID] != nil:
 			return damaged("patch %s is there twice", p.ID)
 		}
+		patches[p.ID] = make(map[uint64]bool, len(p.Functions))
 		for _, f := range p.Functions {
 			if f == nil {
 				return damaged("a function of patch %s is none", p.ID)
 			}
-			if d := r.redirect(f.Entry); d == nil || (f.Stub == 0) != (d.Encoding == redirect.DirectEncoding) {
+			patches[p.ID][f.Entry] = true
+			if d := redirects[f.Entry]; d == nil || (f.Stub == 0) != (d.Encoding == redirect.DirectEncoding) {
 				return damaged("%s of patch %s has no redirect", f.Symbol, p.ID)
 			}
 			if f.Pad != 0 && slotOf(f.Pad) != slotOf(f.Stub) {
@@ -261,7 +269,7 @@ func (r *registry) check() error {
 			return damaged("redirect %d of it is none", i)
 		}
 		for _, id := range d.Stack {
-			if p, err := r.patch(id); err != nil || p.function(d.Entry) == nil {
+			if !patches[id][d.Entry] {
 				return damaged("the redirect at %#x leads to patch %q, which does not have it", d.Entry, id)
 			}
 		}
