@@ -72,6 +72,32 @@ func programText(t testing.TB, p *Process) []byte {
 	return text
 }
 
+// fileText returns what a process has of the text of every file, the dynamic
+// linker and libraries among them.
+func fileText(t testing.TB, pid int) []byte {
+	t.Helper()
+	maps, err := ReadMaps(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	memory, err := os.Open(procPath(pid, "mem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer memory.Close()
+	var text []byte
+	for _, m := range maps {
+		if strings.HasPrefix(m.Path, "/") && strings.HasPrefix(m.Perms, "r-x") {
+			b := make([]byte, m.End-m.Start)
+			if _, err := memory.ReadAt(b, int64(m.Start)); err != nil {
+				t.Fatal(err)
+			}
+			text = append(text, b...)
+		}
+	}
+	return text
+}
+
 func TestAttachAndCloseLeaveTheTargetAsItWas(t *testing.T) {
 	for _, source := range []string{"goserver", "cthreads.c"} {
 		t.Run(source, func(t *testing.T) {
@@ -85,9 +111,13 @@ func TestAttachAndCloseLeaveTheTargetAsItWas(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			before := fileText(t, target.Pid())
 			for range 2 {
 				p := attach(t, target)
 				// Also while attached there is no breakpoint in it.
+				if !bytes.Equal(fileText(t, target.Pid()), before) {
+					t.Error("the text of the program or of a library has changed")
+				}
 				if !bytes.Contains(file, programText(t, p)[:1<<12]) {
 					t.Error("the text is not the file's")
 				}
@@ -107,6 +137,9 @@ func TestAttachAndCloseLeaveTheTargetAsItWas(t *testing.T) {
 					t.Errorf("closing again: %v", err)
 				}
 				target.MustLive()
+				if !bytes.Equal(fileText(t, target.Pid()), before) {
+					t.Error("the text of the program or of a library is not as it was")
+				}
 			}
 			if source == "cthreads.c" { // the Go heap may have grown
 				mapsAfter, err := os.ReadFile(procPath(target.Pid(), "maps"))
