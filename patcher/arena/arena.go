@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/internal/fault"
 	"github.com/darn-dev/darn/patcher/process"
 )
 
@@ -290,6 +291,7 @@ func (a *Arena) SetSwitches(positions ...Position) error {
 	}
 	for _, word := range words {
 		storeWord(&a.mem[switchesAt+word*wordSize], masks[word], bits[word])
+		fault.Point()
 	}
 	return nil
 }

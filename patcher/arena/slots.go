@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 
 	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/internal/fault"
 )
 
 // slots keep the registry: two copies, written alternately. A slot is
@@ -66,8 +67,11 @@ func (s slots) save(data []byte, store func(to, from []byte)) error {
 	binary.LittleEndian.PutUint64(header[:], sequence+1)
 	binary.LittleEndian.PutUint32(header[8:], uint32(len(data)))
 	binary.LittleEndian.PutUint32(header[12:], checksum(header[:], data))
+	fault.Point()
 	store(s[i][slotHeader:], data)
+	fault.Point()
 	store(s[i], header[:])
+	fault.Point()
 	return nil
 }
 

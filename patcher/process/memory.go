@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/darn-dev/darn/patcher/internal/fault"
 )
 
 // /proc/PID/mem, kept open, reads and writes the target while it runs or is
@@ -35,7 +37,9 @@ func (p *Process) WriteMemory(addr uint64, data []byte) error {
 	if len(data) == 0 {
 		return nil
 	}
+	fault.Point()
 	n, err := p.memory.WriteAt(data, int64(addr))
+	fault.Point()
 	if err != nil {
 		return p.explain(fmt.Errorf("writing %d bytes at %#x of process %d, after %d of them: %w", len(data), addr, p.pid, n, err))
 	}

@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/darn-dev/darn/patcher/internal/fault"
 )
 
 // Caller does system calls in the name of a target: a Halt, or a thread of Darn's
@@ -201,6 +203,7 @@ func remoteSyscall(pid, tid int, at, blocked uint64, nr uintptr, args []uint64) 
 		}
 	}()
 
+	fault.Point()
 	if err := setSignalMask(tid, blocked); err != nil {
 		return 0, err
 	}
@@ -255,6 +258,7 @@ func remoteSyscall(pid, tid int, at, blocked uint64, nr uintptr, args []uint64) 
 		if regs.Rip != at+uint64(len(syscallInstruction)) || regs.Orig_rax != uint64(nr) {
 			return 0, fmt.Errorf("thread %d is at %#x in system call %d", tid, regs.Rip, int64(regs.Orig_rax))
 		}
+		fault.Point()
 		if entered {
 			return regs.Rax, nil
 		}
