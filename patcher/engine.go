@@ -69,9 +69,15 @@ func Open(p *process.Process, options ...func(*Engine)) (*Engine, error) {
 	}
 	var err error
 	if e.exe, err = openTarget(p.ExePath()); err != nil {
+		if ended := p.Ended(); ended != nil {
+			err = ended
+		}
 		return nil, errors.Join(fmt.Errorf("process %d: %w", p.Pid(), err), e.letGo())
 	}
 	if err := e.open(); err != nil {
+		if ended := p.Ended(); ended != nil {
+			err = ended
+		}
 		_ = e.letGo()
 		return nil, err
 	}

@@ -62,8 +62,8 @@ func (e *Engine) takeOver() error {
 		}
 		return e.unhook(e.reg.Patches...) // who waited is gone
 	}
-	if e.dismiss() != nil || resident.Evict(e.p, a) != nil {
-		return nil // its memory is given back by the next Darn
+	if e.dismiss() != nil || resident.Evict(e.p, a) != nil || e.p.CheckSystemCalls() != nil {
+		return nil // its memory is given back by the next Darn, if the program allows it
 	}
 	err = e.p.Halt(context.Background(), a.Release)
 	if err == nil {

@@ -54,6 +54,21 @@ func (p *Process) explain(err error) error {
 	return err
 }
 
+// Ended returns a Refusal target-exited if the process is no more or has replaced
+// itself by another program, nil otherwise. The target may run or be stopped.
+func (p *Process) Ended() error {
+	switch {
+	case !p.Alive():
+		return exited(p.pid, nil)
+	case p.replaced():
+		return replacedItself(p.pid)
+	}
+	if maps, err := p.Maps(); err == nil && len(maps) == 0 {
+		return exited(p.pid, nil) // it gives its memory back before it is seen to be dead
+	}
+	return nil
+}
+
 func replacedItself(pid int) error {
 	return finding.Refuse(finding.TargetExited,
 		fmt.Sprintf("process %d has replaced itself with another program", pid), "attach to it again")

@@ -108,6 +108,9 @@ func (h *Halt) syscallInstruction() (uint64, error) {
 			return at, nil
 		}
 	}
+	if err := h.p.Ended(); err != nil {
+		return 0, err
+	}
 	return 0, fmt.Errorf("process %d has no syscall instruction", h.p.pid)
 }
 
