@@ -89,6 +89,7 @@ fuzz: ## Fuzz everything that parses, FUZZTIME (20s, or hours) each
 
 soak: ## Torture a program with patches for SOAKTIME (4h), and a session with races
 	$(GO) test -v -count=1 -timeout 0 -run '^TestC?Torture$$' ./patcher -torture $(SOAKTIME)
+	$(GO) test -v -count=1 -timeout 0 -run '^TestNothingLeaks$$' ./patcher -operations 10000
 	$(GO) test -v -count=1 -timeout 0 -run '^TestRaces$$|^TestRestarts|^TestBreakpointsAtEntries' ./adapter -races 1000
 
 clean: ## Remove what was built

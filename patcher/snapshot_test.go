@@ -2,15 +2,20 @@ package patcher_test
 
 import (
 	"crypto/sha256"
+	"debug/elf"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // image is what an operation must leave in a process as it was: its mappings,
-// its descriptors, and the bytes of every mapping that is not writable.
+// its descriptors, the bytes of every mapping that is not writable, the signals
+// that it handles or ignores and those that its threads block, and its threads: of a
+// Go program, which makes some as it likes, those that are Darn's.
 type image map[string]string
 
 // snapshot takes the image of a process. Memory that the program itself makes
@@ -57,7 +62,53 @@ func snapshot(t testing.TB, pid int) image {
 			im["fd "+fd.Name()] = to
 		}
 	}
+	im["threads"], im["signals"] = threadsAndSignals(t, pid)
 	return im
+}
+
+// threadsAndSignals returns the threads of a process, of a Go program only those
+// that are Darn's, and its signals.
+func threadsAndSignals(t testing.TB, pid int) (ids, signals string) {
+	t.Helper()
+	goProgram := false
+	if x, err := elf.Open(fmt.Sprintf("/proc/%d/exe", pid)); err == nil {
+		goProgram = x.Section(".gopclntab") != nil
+		x.Close()
+	}
+	var handled string
+	var blocked []string
+	// A thread may block signals for an instant: what stays counts.
+	for try := 0; ; try++ {
+		ids, blocked = "", nil
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, task := range tasks {
+			status, _ := os.ReadFile(filepath.Join(task, "status"))
+			name, _ := os.ReadFile(filepath.Join(task, "comm"))
+			if len(status) > 0 && (!goProgram || string(name) == "darn\n") {
+				ids += filepath.Base(task) + " "
+			}
+			handled = ""
+			for line := range strings.Lines(string(status)) {
+				switch key, value, _ := strings.Cut(strings.TrimSpace(line), ":"); key {
+				case "SigIgn", "SigCgt":
+					handled += key + value + " "
+				case "SigBlk":
+					if !slices.Contains(blocked, value) {
+						blocked = append(blocked, value)
+					}
+				}
+			}
+		}
+		if len(blocked) < 2 || try == 20 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	slices.Sort(blocked)
+	return ids, handled + strings.Join(blocked, " ")
 }
 
 // diff says how after differs; "" if it doesn't.
@@ -67,7 +118,7 @@ func (before image) diff(after image) string {
 		if w, ok := after[k]; !ok {
 			d = append(d, "- "+k)
 		} else if v != w {
-			d = append(d, "changed: "+k)
+			d = append(d, fmt.Sprintf("changed: %s (%s, then %s)", k, v, w))
 		}
 	}
 	for k := range after {
