@@ -20,12 +20,24 @@ type cProgram struct {
 	cmd   *exec.Cmd
 	mu    sync.Mutex
 	lines []string
+	// mayEnd tells that its end is no failure of the test.
+	mayEnd bool
 }
 
 func startC(t *testing.T, path string, args ...string) *cProgram {
 	t.Helper()
+	return startCIn(t, nil, path, args...)
+}
+
+// startCIn starts a program with attributes of its process, which may be nil.
+func startCIn(t *testing.T, attr *syscall.SysProcAttr, path string, args ...string) *cProgram {
+	t.Helper()
 	p := &cProgram{cmd: exec.Command(path, args...)}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.cmd.SysProcAttr = attr
+	if attr == nil {
+		p.cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	p.cmd.SysProcAttr.Setpgid = true
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +53,7 @@ func startC(t *testing.T, path string, args ...string) *cProgram {
 		}
 	}()
 	t.Cleanup(func() {
-		if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL); err != nil {
+		if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL); err != nil && !p.mayEnd {
 			t.Error("the target has ended:", err)
 		}
 		_ = p.cmd.Wait()

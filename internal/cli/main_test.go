@@ -47,10 +47,10 @@ func TestMain(m *testing.M) {
 	os.Setenv("XDG_CACHE_HOME", filepath.Join(shared, "cache"))
 	program = filepath.Join(shared, "darn")
 	// Not the policy of this machine, nor its quarantine; and no test but those of
-	// that waits after an activation.
+	// that waits after an activation. It stops at no step unless a test asks for it.
 	const set = "-X=github.com/darn-dev/darn/internal/cli."
 	flags := "-ldflags=" + set + "policyFile=" + testPolicy() + " " + set + "stateDir=" + testState() + " " + set + "watchTime=0s"
-	if out, err := exec.Command("go", "build", flags, "-o", program, "../..").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-tags", "darnfault", flags, "-o", program, "../..").CombinedOutput(); err != nil {
 		panic(fmt.Sprintf("%v\n%s", err, out))
 	}
 	code := m.Run()
@@ -205,6 +205,8 @@ func (s *server) mustAnswer(want string) {
 type snapshot struct {
 	maps []string // all mappings but the Go runtime's own
 	text [sha256.Size]byte
+	// rest holds the descriptors, and the signals that it handles and ignores.
+	rest []string
 }
 
 // snapshot reads the server's mappings and text.
@@ -231,7 +233,7 @@ func (s *server) snapshot() (n snapshot) {
 		if len(fields) > 5 && fields[5] != "[heap]" || strings.Contains(fields[1], "x") || start < 4<<30 {
 			n.maps = append(n.maps, line)
 		}
-		if len(fields) > 5 && strings.HasPrefix(fields[1], "r-x") && fields[5] != "[vdso]" {
+		if len(fields) > 5 && strings.HasPrefix(fields[1], "r-x") && fields[5] != "[vdso]" && !strings.HasPrefix(fields[5], "/memfd:darn") {
 			var from, to int64
 			if _, err := fmt.Sscanf(fields[0], "%x-%x", &from, &to); err != nil {
 				s.t.Fatal(err)
@@ -242,6 +244,25 @@ func (s *server) snapshot() (n snapshot) {
 		}
 	}
 	text.Sum(n.text[:0])
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, fd := range fds {
+		to, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", s.pid, fd.Name()))
+		if err == nil && !strings.HasPrefix(to, "socket:") { // connections come and go
+			n.rest = append(n.rest, fd.Name()+" "+to)
+		}
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if strings.HasPrefix(line, "SigIgn") || strings.HasPrefix(line, "SigCgt") || strings.HasPrefix(line, "TracerPid") {
+			n.rest = append(n.rest, line)
+		}
+	}
 	return n
 }
 
@@ -254,6 +275,9 @@ func (s *server) mustEqual(before snapshot) {
 	}
 	if before.text != after.text {
 		s.t.Error("the text changed")
+	}
+	if !slices.Equal(before.rest, after.rest) {
+		s.t.Errorf("descriptors or signals changed:\n%q\n->\n%q", before.rest, after.rest)
 	}
 }
 
