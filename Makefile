@@ -39,13 +39,17 @@ test-extension:
 	cat bin/test-extension.log; exit $$status
 
 # What reads the bytes of others, a minute each, on what the tests leave idle. It
-# says how it was when it has ended, and everything if one has failed.
+# says how it was when it has ended, and everything if one has failed: that the
+# minute was over in the middle of an input, which go test calls a failure where
+# the machine is busy, is none.
 FUZZ_SHORT   = ./patcher/module:FuzzRead ./patcher/link:FuzzBind ./patcher:FuzzParseRegistry ./adapter:FuzzFront
 SHORT       ?= 1m
 fuzz-short:
 	@mkdir -p bin; : >bin/fuzz-short.log; for target in $(FUZZ_SHORT); do \
 		nice -n 19 $(GO) test -run '^$$' -fuzz "^$${target#*:}\$$" -fuzztime $(SHORT) -fuzzminimizetime 1x -parallel 1 $${target%:*} \
-			>bin/fuzz-one.log 2>&1 || { cat bin/fuzz-one.log; exit 1; }; \
+			>bin/fuzz-one.log 2>&1 || \
+			{ grep -q 'context deadline exceeded' bin/fuzz-one.log && ! grep -qE 'Failing input|panic:' bin/fuzz-one.log; } || \
+			{ cat bin/fuzz-one.log; exit 1; }; \
 		echo "$${target#*:}: $$(grep '^fuzz: elapsed' bin/fuzz-one.log | tail -n 1)" >>bin/fuzz-short.log; \
 	done; cat bin/fuzz-short.log
 
