@@ -162,6 +162,15 @@ func (e *Engine) letGo() error {
 	return err
 }
 
+// dropArena does without an arena that the target does not have. The resident
+// thread, whose page is in it, was lost with it, or ends before.
+func (e *Engine) dropArena() {
+	if e.dismiss() == nil {
+		_ = e.arena.Close()
+	}
+	e.arena = nil
+}
+
 // begin waits for the right to run an operation; the caller calls the
 // returned function when it has ended.
 func (e *Engine) begin(ctx context.Context) (end func(), err error) {

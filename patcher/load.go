@@ -120,13 +120,11 @@ func (e *Engine) load(ctx context.Context, m *module.Module, path string, librar
 			break
 		}
 		if taken && fresh {
-			_ = e.arena.Close()
-			e.arena = nil
+			e.dropArena()
 		}
 	}
 	if fresh && e.arena != nil {
-		_ = e.arena.Close()
-		e.arena = nil
+		e.dropArena()
 	}
 	if errors.Is(err, goruntime.ErrStale) {
 		err = finding.Refuse(finding.Busy, "the program has again and again made what the module brings while it was being loaded",

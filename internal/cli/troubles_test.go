@@ -86,7 +86,7 @@ func TestTroublesInTheMiddle(t *testing.T) {
 		before  []string
 		steps   []int // early and late
 	}{
-		{"load", nil, []int{20, 40}},
+		{"load", nil, []int{20, 30, 40}},
 		{"activate", []string{"load"}, []int{10, 15}},
 		{"deactivate", []string{"load", "activate"}, []int{10}},
 		{"unload", []string{"load", "activate", "deactivate"}, []int{5, 10}},
