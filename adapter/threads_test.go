@@ -64,7 +64,8 @@ func (c *client) goesOn(target *child) {
 	mustBeWhole(c.t, target)
 }
 
-// threadsByName returns the threads by the first word of their names.
+// threadsByName returns the threads by the first word of their names. One that has
+// just begun has the name of the thread that made it, which is listed before.
 func (c *client) threadsByName() map[string]int {
 	c.t.Helper()
 	var r dap.ThreadsResponseBody
@@ -75,7 +76,9 @@ func (c *client) threadsByName() map[string]int {
 		if want := fmt.Sprintf("(%d)", th.Id); rest != want {
 			c.t.Errorf("thread %d is called %q", th.Id, th.Name)
 		}
-		ids[name] = th.Id
+		if _, ok := ids[name]; !ok {
+			ids[name] = th.Id
+		}
 	}
 	return ids
 }
