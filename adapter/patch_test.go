@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -176,6 +177,25 @@ func TestPatchWhileTheTargetRuns(t *testing.T) {
 	if got := get("/total"); got != "300" {
 		t.Errorf("after the session the total is %s", got)
 	}
+}
+
+// A signal that stops a process stops the threads that Delve does not trace, and
+// those alone, as Delve lets the others go on.
+func TestASignalThatStopsTheProcessHoldsNoOperationUp(t *testing.T) {
+	s, target, get := openShop(t)
+	c, _ := session(t)
+	c.attach(target.Process.Pid)
+	c.configured()
+	id, _, _ := strings.Cut(c.evaluate("darn load "+s.module), " ")
+	if err := target.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for _, operation := range []string{"activate ", "deactivate ", "unload "} {
+		c.evaluate("darn " + operation + id)
+		get("/total")
+	}
+	c.disconnect(false)
+	get("/total")
 }
 
 // TestThePatchEventIsForClientsThatKnowDarn works in the debug console first,

@@ -158,11 +158,20 @@ func (r *Resident) leave(patience time.Duration) error {
 		if !r.p.Alive() {
 			return nil
 		}
+		r.unstop()
 		if time.Now().After(end) {
 			return fmt.Errorf("thread %d in process %d does not end", r.tid, r.p.Pid())
 		}
 	}
 	return nil
+}
+
+// unstop has the thread run if a signal has stopped the process while a tracer, which
+// is this process, lets all other threads go on: nobody else would.
+func (r *Resident) unstop() {
+	if task := process.FindTask(r.p.Pid(), r.tid); task != "" {
+		r.p.Unstop(task)
+	}
 }
 
 const (
@@ -196,7 +205,11 @@ func (r *Resident) ask(requests []request) error {
 			break
 		}
 		p.await(state, 10*time.Millisecond)
-		switch passed := time.Since(begun); {
+		passed := time.Since(begun)
+		if passed > 10*time.Millisecond {
+			r.unstop()
+		}
+		switch {
 		case !r.p.Alive() || p.tid() == 0:
 			return ErrGone // the target has ended, or executes another program
 		case state == asked && passed > askPatience && p.state().CompareAndSwap(asked, idle):
