@@ -68,6 +68,10 @@ another program computes* shows how long these are where Darn's, Delve's or gdb'
 computing takes a core. The p99 and the maximum of *nothing* tell how quiet the
 machine was. A p99 is given for a hundred samples or more.
 
+The patch is the only one each time, and goes again: with it goes the thread that
+Darn has in the program, so that each load is one that halts to make it. What loads
+and activations that halt nothing take is not in the table.
+
 *Receipt* is for how long the threads were halted as Darn's receipt says, which
 counts from the request to stop; *seen beyond it* is by how much the longest gap
 of any thread was longer. Where there is none the operation had several halts,
