@@ -149,8 +149,8 @@ const evictPatience = 200 * time.Millisecond
 
 // leave tells the thread to go, and waits for it.
 func (r *Resident) leave(patience time.Duration) error {
-	p := r.page
-	for end := time.Now().Add(patience); p.tid() != 0; time.Sleep(50 * time.Microsecond) {
+	p, begun := r.page, time.Now()
+	for ; p.tid() != 0; time.Sleep(50 * time.Microsecond) {
 		// It may have been at work for a Darn that was killed, and answer that.
 		if p.state().Swap(leaving) != leaving {
 			p.wake()
@@ -158,20 +158,40 @@ func (r *Resident) leave(patience time.Duration) error {
 		if !r.p.Alive() {
 			return nil
 		}
-		r.unstop()
-		if time.Now().After(end) {
+		passed := time.Since(begun)
+		if passed > promptly {
+			r.unstop()
+		}
+		if passed > patience {
 			return fmt.Errorf("thread %d in process %d does not end", r.tid, r.p.Pid())
 		}
 	}
 	return nil
 }
 
+// promptly is within what time a thread that runs does what it is told to, mostly: it
+// is looked at after that only.
+const promptly = 10 * time.Millisecond
+
 // unstop has the thread run if a signal has stopped the process while a tracer, which
 // is this process, lets all other threads go on: nobody else would.
 func (r *Resident) unstop() {
-	if task := process.FindTask(r.p.Pid(), r.tid); task != "" {
+	if task := r.directory(); task != "" {
 		r.p.Unstop(task)
 	}
+}
+
+// directory returns the thread's directory in /proc, "" if it has ended. It is looked
+// for once: a program may have thousands of threads to look through.
+func (r *Resident) directory() string {
+	if known := r.task.Load(); known != nil {
+		return *known
+	}
+	dir := process.FindTask(r.p.Pid(), r.tid)
+	if dir != "" {
+		r.task.Store(&dir)
+	}
+	return dir
 }
 
 const (
@@ -204,9 +224,9 @@ func (r *Resident) ask(requests []request) error {
 		if state == answered {
 			break
 		}
-		p.await(state, 10*time.Millisecond)
+		p.await(state, promptly)
 		passed := time.Since(begun)
-		if passed > 10*time.Millisecond {
+		if passed > promptly {
 			r.unstop()
 		}
 		switch {

@@ -45,21 +45,13 @@ func (r *Resident) alike() bool {
 	if err != nil {
 		return false
 	}
-	self := r.task.Load()
-	if self == nil { // a program may have thousands of threads to look through
-		dir := process.FindTask(r.p.Pid(), r.tid)
-		if dir == "" {
-			return false
-		}
-		self = &dir
-		r.task.Store(self)
-	}
-	own, ok := rights(*self)
+	self := r.directory()
+	own, ok := rights(self)
 	if !ok {
 		return false
 	}
 	for _, task := range tasks {
-		if task == *self {
+		if task == self {
 			continue
 		}
 		if other, ok := rights(task); ok {
