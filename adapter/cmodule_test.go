@@ -15,27 +15,15 @@ func TestPatchOfACProgram(t *testing.T) {
 	if err := os.WriteFile(source, []byte("extern int rate, sold;\nint total(int n)\n{\n\tsold++;\n\treturn n * 100 + rate;\n}\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	shop := "../testdata/targets/cshop/"
-	for _, args := range [][]string{
-		{"-g", "-O2", "-pthread", "-o", exe, shop + "shop.c", shop + "a.c", shop + "b.c"},
-		{"-g", "-O2", "-shared", "-fPIC", "-o", module, source},
-	} {
-		if out, err := exec.Command("gcc", args...).CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
+	compileShop(t, exe)
+	compile(t, "gcc", "-g", "-O2", "-shared", "-fPIC", "-o", module, source)
 	target := start(t, exec.Command(exe))
-	says := func(want string) {
-		t.Helper()
-		seen := len(target.out.String())
-		eventually(t, "the program says "+want, func() bool { return strings.Contains(target.out.String()[seen:], want) })
-	}
 	c, _ := session(t)
 	c.attach(target.Process.Pid)
 	c.configured()
-	c.story(module, " total=20 ", " total=410 ", says)
+	c.story(module, " total=20 ", " total=410 ", func(want string) { t.Helper(); target.says(t, want) })
 	c.disconnect(false)
-	says(" wrong=0")
+	target.says(t, " wrong=0")
 }
 
 // A session that patches nothing leaves the program able to load a library.
@@ -58,9 +46,7 @@ int main(void)
 `), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("gcc", "-g", "-o", exe, source).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	compile(t, "gcc", "-g", "-o", exe, source)
 	target := start(t, exec.Command(exe))
 	opens := func() {
 		t.Helper()
@@ -85,33 +71,21 @@ func TestALibraryIsLoadedWhenTheConsoleAsksForIt(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	shop := "../testdata/targets/cshop/"
-	for _, args := range [][]string{
-		{"-g", "-O2", "-pthread", "-o", exe, shop + "shop.c", shop + "a.c", shop + "b.c"},
-		{"-shared", "-fPIC", "-Wl,-soname,libextra.so", "-o", library, filepath.Join(dir, "extra.c")},
-		{"-g", "-O2", "-shared", "-fPIC", "-o", module, filepath.Join(dir, "fix.c"), library, "-Wl,-rpath,$ORIGIN"},
-	} {
-		if out, err := exec.Command("gcc", args...).CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
+	compileShop(t, exe)
+	compile(t, "gcc", "-shared", "-fPIC", "-Wl,-soname,libextra.so", "-o", library, filepath.Join(dir, "extra.c"))
+	compile(t, "gcc", "-g", "-O2", "-shared", "-fPIC", "-o", module, filepath.Join(dir, "fix.c"), library, "-Wl,-rpath,$ORIGIN")
 	target := start(t, exec.Command(exe))
-	says := func(want string) {
-		t.Helper()
-		seen := len(target.out.String())
-		eventually(t, "the program says "+want, func() bool { return strings.Contains(target.out.String()[seen:], want) })
-	}
 	c, _ := session(t)
 	c.attach(target.Process.Pid)
 	c.configured()
-	says(" total=20 ")
+	target.says(t, " total=20 ")
 	if said := c.evaluate("darn load --dlopen " + module); !strings.Contains(said, "loaded") {
 		t.Fatalf("load --dlopen says %q", said)
 	}
 	if said := c.evaluate("darn activate 1"); !strings.Contains(said, "active") {
 		t.Fatalf("activate says %q", said)
 	}
-	says(" total=404 ")
+	target.says(t, " total=404 ")
 	c.disconnect(false)
-	says(" total=404 ")
+	target.says(t, " total=404 ")
 }

@@ -45,15 +45,8 @@ func crashing(t *testing.T) (exe, module string) {
 	if err := os.WriteFile(source, []byte("static int calls;\nint total(int n) { return ++calls < 20 ? n : *(volatile int *)0; }\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	shop := "../testdata/targets/cshop/"
-	for _, args := range [][]string{
-		{"-g", "-O2", "-pthread", "-o", exe, shop + "shop.c", shop + "a.c", shop + "b.c"},
-		{"-g", "-O2", "-shared", "-fPIC", "-o", module, source},
-	} {
-		if out, err := exec.Command("gcc", args...).CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
+	compileShop(t, exe)
+	compile(t, "gcc", "-g", "-O2", "-shared", "-fPIC", "-o", module, source)
 	return exe, module
 }
 

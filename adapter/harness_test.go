@@ -108,6 +108,28 @@ type child struct {
 	server bool
 }
 
+// compile runs a compiler of C or C++.
+func compile(t testing.TB, compiler string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(compiler, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// compileShop makes exe of testdata/targets/cshop.
+func compileShop(t testing.TB, exe string) {
+	t.Helper()
+	from := "../testdata/targets/cshop/"
+	compile(t, "gcc", "-g", "-O2", "-pthread", "-o", exe, from+"shop.c", from+"a.c", from+"b.c")
+}
+
+// says waits until a program says something from now on.
+func (c *child) says(t testing.TB, want string) {
+	t.Helper()
+	seen := len(c.out.String())
+	eventually(t, "the program says "+want, func() bool { return strings.Contains(c.out.String()[seen:], want) })
+}
+
 func start(t testing.TB, cmd *exec.Cmd) *child {
 	t.Helper()
 	c := &child{Cmd: cmd, done: make(chan struct{})}

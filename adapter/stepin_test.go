@@ -64,9 +64,7 @@ func TestAStepIntoAFunctionThatIsPatchedMeanwhileEndsInItsNewCode(t *testing.T) 
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("gcc", "-g", "-w", "-o", exe, path).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	compile(t, "gcc", "-g", "-w", "-o", exe, path)
 	fix, module := deskFix(t)
 	target := start(t, exec.Command(exe))
 	eventually(t, "the program is there", func() bool { return strings.Contains(target.out.String(), "ready") })

@@ -370,9 +370,7 @@ func TestACProgramThatCrashesEndsWithItsSignal(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("gcc", "-g", "-pthread", "-o", exe, path).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	compile(t, "gcc", "-g", "-pthread", "-o", exe, path)
 	c, _ := session(t)
 	c.start("launch", map[string]any{"mode": "exec", "program": exe})
 	c.configured()
@@ -403,9 +401,7 @@ func TestALogpointOfACProgramHasNoGoroutine(t *testing.T) {
 func TestFramesOfCPlusPlusHaveTheirFullNames(t *testing.T) {
 	exe := filepath.Join(t.TempDir(), "cart")
 	path, line := source(t, "../../testdata/targets/cshop/cart.cc", "int Cart::total(int n) const")
-	if out, err := exec.Command("g++", "-g", "-O0", "-pthread", "-o", exe, path).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	compile(t, "g++", "-g", "-O0", "-pthread", "-o", exe, path)
 	target := start(t, exec.Command(exe))
 	eventually(t, "the cart is there", func() bool { return strings.Contains(target.out.String(), "total=") })
 	c, _ := session(t)
@@ -433,9 +429,7 @@ func deskFix(t *testing.T) (source, module string) {
 	if err := os.WriteFile(source, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("gcc", "-g", "-O0", "-shared", "-fPIC", "-o", module, source).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	compile(t, "gcc", "-g", "-O0", "-shared", "-fPIC", "-o", module, source)
 	return source, module
 }
 
@@ -477,8 +471,7 @@ func TestAPatchedCFunctionStopsOnItsFirstCallAndIsSteppedInto(t *testing.T) {
 	c.patch("deactivate", map[string]any{"id": id})
 	c.disconnect(false)
 	eventually(t, "the old prices", func() bool { return strings.HasSuffix(target.out.String(), "\n") })
-	seen := len(target.out.String())
-	eventually(t, "the old prices", func() bool { return strings.Contains(target.out.String()[seen:], " total=14 ") })
+	target.says(t, " total=14 ")
 }
 
 func TestACPatchIsActivatedAtAPointAndABreakpointFollowsIt(t *testing.T) {
@@ -497,8 +490,7 @@ func TestACPatchIsActivatedAtAPointAndABreakpointFollowsIt(t *testing.T) {
 	}
 	c.call("setFunctionBreakpoints", dap.SetFunctionBreakpointsArguments{Breakpoints: []dap.FunctionBreakpoint{}}, nil)
 	c.disconnect(false)
-	seen := len(target.out.String())
-	eventually(t, "the patch stays", func() bool { return strings.Contains(target.out.String()[seen:], " total=114 ") })
+	target.says(t, " total=114 ")
 }
 
 func TestTheEndOfACProgramThatIsMakingThreadsIsTold(t *testing.T) {
@@ -510,9 +502,7 @@ func TestTheEndOfACProgramThatIsMakingThreadsIsTold(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("gcc", "-g", "-pthread", "-o", exe, path).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	compile(t, "gcc", "-g", "-pthread", "-o", exe, path)
 	for i := range 12 { // one in ten meets the session at it
 		c, _ := session(t)
 		c.start("launch", map[string]any{"mode": "exec", "program": exe})
