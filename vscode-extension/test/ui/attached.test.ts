@@ -20,7 +20,7 @@ describe('a program that is attached to', () => {
     tea.configure([{ name: 'Attach to tea', type: 'darn', request: 'attach', mode: 'local', processId: program.pid }]);
     wb = await openWindow(tea.folder);
     await wb.file('bill.go', 1);
-    await wb.page.keyboard.press('F5');
+    await wb.debug();
     await wb.status('no active patch').waitFor();
     await wb.showPatches();
   });
@@ -28,7 +28,7 @@ describe('a program that is attached to', () => {
 
   it('takes a module from a file, after showing what it does', async () => {
     await wb.command('Darn: Load Patch Module…');
-    await wb.quickRow('zeros.so').click();
+    await wb.pick('zeros.so');
     const dialog = wb.page.locator('.monaco-dialog-box');
     await dialog.getByText('It fits the running program').waitFor();
     await dialog.getByText('main.bill').first().waitFor();
@@ -42,7 +42,7 @@ describe('a program that is attached to', () => {
     await wb.page.keyboard.press('Shift+F5');
     await wb.page.locator('.debug-toolbar').waitFor({ state: 'hidden' });
     await bill(right);
-    await wb.page.keyboard.press('F5');
+    await wb.debug();
     await wb.row('Patches', /zeros.*#1 · active/).waitFor();
     await wb.status('1 patch active').waitFor();
     await picture(wb, 'attached');
@@ -54,11 +54,11 @@ describe('a program that is attached to', () => {
     const line = tea.line('main.go', 'write(os.Args[1], text)');
     await wb.file('main.go', line);
     await wb.lineMenu(line, 'Activate Patch Here…');
-    await wb.quickRow('zeros').click();
-    const stop = wb.quickRow('Stop on the first patched call');
-    await stop.waitFor();
+    await wb.pick('zeros');
+    const stop = 'Stop on the first patched call';
+    await wb.quickRow(stop).waitFor();
     await picture(wb, 'here');
-    await stop.click();
+    await wb.check(stop);
     await wb.page.keyboard.press('Enter');
     await wb.page.locator('.debug-call-stack .stack-frame', { hasText: 'main.bill' }).first().waitFor();
     await wb.tab('bill.go').waitFor();

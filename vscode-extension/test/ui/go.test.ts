@@ -17,7 +17,7 @@ describe('the Go extension with darn as its dlv', () => {
 
   it('is set up by a command', async () => {
     await wb.command('Darn: Use Darn with the Go Extension');
-    await wb.quickRow('For This Workspace').click();
+    await wb.pick('For This Workspace');
     await wb.toast('now starts Darn in place of Delve').waitFor();
     const settings = readFileSync(join(tea.folder, '.vscode/settings.json'), 'utf8');
     const { dlv } = (JSON.parse(settings) as Record<string, Record<string, string>>)['go.alternateTools'] ?? {};
@@ -27,7 +27,7 @@ describe('the Go extension with darn as its dlv', () => {
 
   it('patches the program of a session', async () => {
     await wb.file('bill.go', tea.line('bill.go', 'fmt.Sprintf'));
-    await wb.page.keyboard.press('F5');
+    await wb.debug();
     await bill('3 cups of tea: 7.5 EUR');
     await wb.status('no active patch').waitFor();
     await wb.typeLine(tea.line('bill.go', 'fmt.Sprintf'), '\treturn fmt.Sprintf("%d cups of tea: %d.%02d EUR", o.cups, cents/100, cents%100)');

@@ -26,9 +26,56 @@ export class Workbench {
         await this.page.keyboard.press('Escape');
         return false;
       }
-      await this.quickRow(title).click();
       return true;
     }, true);
+    await this.press(this.quickRow(title), async () => !(await this.quickInput.isVisible()) || await this.quickInput.inputValue() !== `>${title}`);
+  }
+
+  /** Does something until it had its effect, as a person does, and fails if it never has. */
+  private async repeat(what: string, act: (patience: number) => Promise<void>, done: () => Promise<boolean>): Promise<void> {
+    const end = Date.now() + patience;
+    await act(patience);
+    for (let wait = 500; ; wait *= 2) {
+      const late = Date.now() + wait;
+      while (Date.now() < late) {
+        if (await done()) {
+          return;
+        }
+        await this.page.waitForTimeout(20);
+      }
+      if (Date.now() > end) {
+        throw new Error(`${what} has no effect`);
+      }
+      await act(wait).catch(() => undefined); // it had its effect just now
+    }
+  }
+
+  /**
+   * Clicks until that had its effect. The workbench ignores some clicks: a
+   * menu's entry listens from a tenth of a second after it was drawn, and what
+   * is drawn anew between the mouse's down and up is not clicked at all.
+   */
+  async press(what: Locator, done: () => Promise<boolean>, button: 'left' | 'right' = 'left'): Promise<void> {
+    await this.repeat(`clicking ${String(what)}`, (timeout) => what.click({ button, timeout }), done);
+  }
+
+  /** Picks a row of an open list, which goes with that. */
+  async pick(text: string): Promise<void> {
+    const row = this.quickRow(text);
+    await this.press(row, async () => !(await row.isVisible()));
+  }
+
+  /** Checks a row of an open list of options. */
+  async check(text: string): Promise<void> {
+    const row = this.quickRow(text);
+    if (!(await row.isChecked())) {
+      await this.press(row, () => row.isChecked());
+    }
+  }
+
+  /** Starts debugging, as soon as the window knows what debuggers there are. */
+  async debug(): Promise<void> {
+    await this.repeat('F5', () => this.page.keyboard.press('F5'), () => this.page.locator('.debug-toolbar').isVisible());
   }
 
   /** Answers an open input box. */
@@ -51,8 +98,7 @@ export class Workbench {
     await this.page.keyboard.press('Control+p');
     await this.quickInput.waitFor();
     await this.quickInput.fill(name);
-    await this.quickRow(name).waitFor();
-    await this.page.keyboard.press('Enter');
+    await this.pick(name);
     await this.tab(name).waitFor();
     await this.page.locator('.quick-input-widget').waitFor({ state: 'hidden' });
     if (line !== undefined) {
@@ -71,6 +117,7 @@ export class Workbench {
   async typeLine(line: number, text: string): Promise<void> {
     await this.goTo(line);
     await this.page.keyboard.press('Shift+End');
+    await this.status('selected').waitFor();
     await this.page.keyboard.insertText(text);
     await this.page.locator('.tab.active.dirty').waitFor();
   }
@@ -132,8 +179,9 @@ export class Workbench {
   /** Picks from the menu of a line's number. */
   async lineMenu(line: number, item: string): Promise<void> {
     const number = this.page.locator('.editor-instance .margin-view-overlays .line-numbers', { hasText: new RegExp(`^${line}$`) });
-    await number.click({ button: 'right' });
-    await this.page.locator('.monaco-menu .action-item', { hasText: item }).click();
+    const entry = this.page.locator('.monaco-menu .action-item', { hasText: item });
+    await this.press(number, () => entry.isVisible(), 'right');
+    await this.press(entry, async () => !(await entry.isVisible()));
   }
 
   /** Closes every toast. */
