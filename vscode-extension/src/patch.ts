@@ -18,7 +18,7 @@ import type { Sessions } from './sessions';
 import { setting } from './settings';
 import type { Snapshots } from './snapshots';
 import { sweep } from './sweep';
-import { functionCount, pauseWords, receiptWords } from './words';
+import { functionCount, pauseReason, receiptWords } from './words';
 
 /** The ids of the modules that were built here, by which their patches are known again. */
 const builtKey = 'darn.built';
@@ -160,7 +160,7 @@ export class Patcher {
     }
     const receipt = session.receipts.get(patch.id);
     const done = t('Patched {0}: {1} replaced, {2}', session.debug.name,
-      functionCount(now.functions?.length ?? 0), receipt ? pauseWords(receipt) : '');
+      functionCount(now.functions?.length ?? 0), receipt ? pauseReason(receipt) : '');
     output().info(`${done}\n${receipt ? receiptWords(receipt) : ''}`);
     vscode.window.setStatusBarMessage(`$(check) ${done}`, 8000);
     const warnings = (built.findings ?? []).filter((f) => f.severity !== 'info');

@@ -3,7 +3,7 @@ import { t } from './l10n';
 import type { Patch, PatchedFunction } from './protocol';
 import type { Session } from './session';
 import type { Sessions } from './sessions';
-import { findingWords, framesOf, framesWords, functionCount, functionWords, patchCount, receiptWords, shortName, stateWord } from './words';
+import { encodingWords, findingWords, framesOf, framesWords, functionCount, functionWords, patchCount, receiptWords, shortName, stateWord } from './words';
 
 /** What a row of the view stands for; commands of the view get one. */
 export type Node =
@@ -140,7 +140,7 @@ function functionItem(node: Node & { kind: 'function' }): vscode.TreeItem {
   item.description = functionWords(f, patch.state);
   item.tooltip = [
     f.name, f.source,
-    t('redirected by {0}', f.encoding),
+    encodingWords(f),
     framesWords(f.framesInOldCode),
     `0x${f.address.toString(16)} → 0x${f.newAddress.toString(16)}`,
   ].filter(Boolean).join('\n');

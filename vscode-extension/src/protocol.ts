@@ -26,6 +26,8 @@ export interface PatchedFunction {
   /** file:line of the new code */
   source?: string;
   encoding: string;
+  /** Why the entry can't be written while threads run, if so. */
+  encodingReason?: string;
   /** -1 if nobody has counted them. */
   framesInOldCode: number;
 }
@@ -48,6 +50,8 @@ export interface Receipt {
   halts: number;
   haltMicros: number;
   threadsHalted: number;
+  /** Why there was a halt in an operation that often needs none. */
+  haltedBecause?: string;
   encodings?: Record<string, number>;
   /** Ids of the patches that were deactivated at the same instant. */
   replaced?: string[];

@@ -61,6 +61,15 @@ export function pauseWords(receipt: Receipt): string {
   return receipt.halts === 0 ? t('no pause') : t('{0} pause', duration(receipt.haltMicros));
 }
 
+/** For how long the program stood still, and why. */
+export function pauseReason(receipt: Receipt): string {
+  if (receipt.halts === 0) {
+    return t('no pause');
+  }
+  const paused = t('paused for {0}', duration(receipt.haltMicros));
+  return receipt.haltedBecause ? `${paused}: ${receipt.haltedBecause}` : paused;
+}
+
 /** A receipt in one line. */
 export function receiptWords(receipt: Receipt): string {
   const parts = [t('{0} took {1}', receipt.operation, duration(receipt.durationMicros))];
@@ -71,6 +80,9 @@ export function receiptWords(receipt: Receipt): string {
       t('the program was paused for {0} ({1} halts, at most {2} threads)',
         duration(receipt.haltMicros), receipt.halts, receipt.threadsHalted),
     );
+    if (receipt.haltedBecause) {
+      parts.push(t('since {0}', receipt.haltedBecause));
+    }
   }
   for (const [encoding, n] of Object.entries(receipt.encodings ?? {}).sort()) {
     parts.push(t('{0} redirects by {1}', n, encoding));
@@ -93,6 +105,12 @@ export function shortName(symbol: string): string {
 export function findingWords(f: Finding): string {
   const what = f.function ? `${shortName(f.function)}: ${f.message}` : f.message;
   return f.advice ? t('{0}. What to do: {1}.', what, f.advice) : `${what}.`;
+}
+
+/** How calls of a function get to its new code. */
+export function encodingWords(f: PatchedFunction): string {
+  const how = t('redirected by {0}', f.encoding);
+  return f.encodingReason ? t('{0}, written under a halt: {1}', how, f.encodingReason) : how;
 }
 
 /** What there is to say of a function in the view. */

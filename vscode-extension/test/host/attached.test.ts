@@ -115,22 +115,29 @@ describe('a program that runs already', () => {
   });
 });
 
-describe('a program that is restarted', () => {
-  before(reset);
+describe('a program that no thread of Darn\'s may be in', () => {
+  const bill = (expected: string) => eventually('the bill', () => tea.bill('again'), expected);
+  let session: Session;
+  before(async () => {
+    await reset();
+    session = await start({
+      name: 'old tea', type: 'darn', request: 'launch', mode: 'exec', program: tea.executable, args: [tea.bills('again')], darnResident: 'never',
+    });
+  });
   after(async () => {
     await stop();
     await reset();
   });
 
-  it('has its patches applied again, if the user says so', async () => {
-    const bill = (expected: string) => eventually('the bill', () => tea.bill('again'), expected);
-    const session = await start({
-      name: 'old tea', type: 'darn', request: 'launch', mode: 'exec', program: tea.executable, args: [tea.bills('again')],
-    });
+  it('is paused for its first patch, which the receipt gives the reason of', async () => {
     const patch = await session.load(module());
     assert.ok(patch);
     await session.activate({ id: patch.id });
     await bill(right);
+    assert.match(session.lastReceipt?.haltedBecause ?? '', /resident/);
+  });
+
+  it('has its patches applied again when it is restarted, if the user says so', async () => {
     answers.push('Apply Again');
     await vscode.commands.executeCommand('workbench.action.debug.restart');
     await eventually('what was said', () => heard.join('\n'), (said) => said.includes('its patches are gone with the old process'));

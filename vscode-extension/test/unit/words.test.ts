@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
 import type { Patch, Receipt } from '../../src/protocol';
-import { duration, findingWords, framesOf, framesWords, functionWords, inspectionWords, pauseWords, receiptWords, shortName } from '../../src/words';
+import { duration, encodingWords, findingWords, framesOf, framesWords, functionWords, inspectionWords, pauseReason, pauseWords, receiptWords, shortName } from '../../src/words';
 
 const receipt: Receipt = { operation: 'activate', durationMicros: 3550, halts: 1, haltMicros: 3340, threadsHalted: 7, encodings: { jump: 2 } };
 const f = { name: 'main.total', address: 1, newAddress: 2, source: '/src/bill.go:3', encoding: 'jump', framesInOldCode: 0 };
@@ -18,9 +18,22 @@ describe('words', () => {
     assert.equal(pauseWords({ ...receipt, halts: 0 }), 'no pause');
   });
 
+  it('say why it stood still, if it did', () => {
+    assert.equal(pauseReason(receipt), 'paused for 3.34 ms');
+    assert.equal(pauseReason({ ...receipt, haltedBecause: 'the arena is made' }), 'paused for 3.34 ms: the arena is made');
+    assert.equal(pauseReason({ ...receipt, halts: 0 }), 'no pause');
+  });
+
+  it('say why the entry of a function is written under a halt, if it is', () => {
+    assert.equal(encodingWords({ ...f, encodingReason: 'it begins with a branch' }), 'redirected by jump, written under a halt: it begins with a branch');
+    assert.equal(encodingWords({ ...f, encoding: 'single' }), 'redirected by single');
+  });
+
   it('say all that is in a receipt', () => {
     assert.equal(receiptWords({ ...receipt, replaced: ['1', '2'] }),
       'activate took 3.55 ms, the program was paused for 3.34 ms (1 halts, at most 7 threads), 2 redirects by jump, in place of patch 1, 2');
+    assert.equal(receiptWords({ ...receipt, encodings: {}, haltedBecause: 'the arena is made' }),
+      'activate took 3.55 ms, the program was paused for 3.34 ms (1 halts, at most 7 threads), since the arena is made');
     assert.equal(receiptWords({ ...receipt, halts: 0, encodings: {} }), 'activate took 3.55 ms, the program was not paused');
   });
 
