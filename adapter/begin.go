@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 
+	"github.com/go-delve/delve/pkg/logflags"
 	"github.com/google/go-dap"
 
 	"github.com/darn-dev/darn/patcher/process"
@@ -34,10 +35,30 @@ func (p *proxy) refusesStart(h *header) bool {
 		p.refuse(h, err)
 		return true
 	}
+	p.startGuard(pid)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.starting = act
 	return false
+}
+
+// startGuard makes the guardian of a process that is about to be attached to, for
+// the case that the adapter is killed. The session goes without if need be.
+func (p *proxy) startGuard(pid int) {
+	p.mu.Lock()
+	guarded := p.guardian != nil
+	p.mu.Unlock()
+	if pid == 0 || guarded { // the session refuses a second target
+		return
+	}
+	guardian, err := process.StartGuard(pid)
+	if err != nil {
+		logflags.DebuggerLogger().Errorf("process %d goes unguarded: %v", pid, err)
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.guardian = guardian
 }
 
 // started notes that there is a target. Called with p.mu held.
@@ -61,5 +82,9 @@ func (p *proxy) notStarted(h *header) {
 		}
 		_ = p.starting.End(errors.New(reason))
 		p.starting = nil
+		if p.debugger == nil {
+			p.guardian.Close()
+			p.guardian = nil
+		}
 	}
 }

@@ -32,6 +32,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	process.GuardMain()
 	builder.ToolMain()
 	mode := os.Getenv(playAdapter)
 	if mode == "" {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-dap"
 
 	"github.com/darn-dev/darn/internal/guard"
+	"github.com/darn-dev/darn/patcher/process"
 )
 
 // proxy stands between one client and one session of Delve's.
@@ -33,9 +34,10 @@ type proxy struct {
 	mu       sync.Mutex
 	debugger *debugger.Debugger // of the session, from its initialized event on
 	state
-	hold     *hold      // the last one
-	starting *guard.Act // an attach or a launch that is under way
-	pid      int        // of the target, from the session's initialized event on
+	hold     *hold          // the last one
+	starting *guard.Act     // an attach or a launch that is under way
+	guardian *process.Guard // of the target, if it was attached to; nil if there is none
+	pid      int            // of the target, from the session's initialized event on
 	// What the client can do.
 	showsProgress, hearsInvalidated bool
 	knowsDarn                       bool // it has made a request of Darn's
@@ -104,6 +106,10 @@ func (p *proxy) serve(ctx context.Context) error {
 	p.inner.Close()
 	select {
 	case <-p.done:
+		p.mu.Lock()
+		p.guardian.Close()
+		p.guardian = nil
+		p.mu.Unlock()
 	case <-time.After(endPatience): // a build is under way, perhaps
 	}
 	p.client.close()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/darn-dev/darn/patcher/exe"
 	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/internal/fault"
 )
 
 // Attach traces a process by Delve's native backend, without a debug session,
@@ -33,8 +34,14 @@ func Attach(pid int) (*Process, error) { return AttachAnd(pid, nil) }
 
 // AttachAnd is Attach, and calls fn, if not nil, when the process is traced and
 // still stopped. What fn does counts to the halt that Attach is.
-func AttachAnd(pid int, fn func(*Halt)) (*Process, error) {
+func AttachAnd(pid int, fn func(*Halt)) (p *Process, err error) {
 	EndWatch(pid)
+	guard, _ := StartGuard(pid) // it goes without, and says below why it may not be traced
+	defer func() {
+		if err != nil {
+			guard.Close()
+		}
+	}()
 	if err := checkTarget(pid); err != nil {
 		return nil, err
 	}
@@ -46,11 +53,12 @@ func AttachAnd(pid int, fn func(*Halt)) (*Process, error) {
 	if err != nil {
 		return nil, attachError(pid, err)
 	}
+	fault.Point()
 	threads := len(group.ThreadList())
-	p, err := adopt(group, fn)
-	if err != nil {
+	if p, err = adopt(group, fn); err != nil {
 		return nil, errors.Join(err, release(group))
 	}
+	p.guard = guard
 	stopped := time.Since(begun)
 	p.attached = HaltStats{Halts: 1, Total: stopped, Max: stopped, ThreadsHalted: threads}
 	return p, nil
@@ -100,7 +108,9 @@ func adopt(group *proc.TargetGroup, fn func(*Halt)) (*Process, error) {
 		fn(h)
 		h.over = true
 	}
+	fault.Point()
 	own.resume()
+	fault.Point()
 	return p, nil
 }
 

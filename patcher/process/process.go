@@ -27,6 +27,7 @@ type Process struct {
 	memory *os.File // /proc/PID/mem; bound to the address space, not to the pid
 	halter Halter
 	own    *tracer // nil if the caller of New owns the debugger
+	guard  *Guard  // nil if there is none, or the caller of New has it
 
 	attached HaltStats // the halt that Attach was
 
@@ -112,7 +113,20 @@ func (p *Process) Detach() error {
 	if p.own == nil {
 		return fmt.Errorf("process %d is not ours to detach from", p.pid)
 	}
-	return p.own.detach()
+	if err := p.own.detach(); err != nil {
+		return err
+	}
+	p.unguard()
+	return nil
+}
+
+// unguard ends the guard: the process was let go.
+func (p *Process) unguard() {
+	p.mu.Lock()
+	guard := p.guard
+	p.guard = nil
+	p.mu.Unlock()
+	guard.Close()
 }
 
 // Close lets go of the process. A process that was attached to by Attach is
@@ -128,7 +142,9 @@ func (p *Process) Close() error {
 	p.mu.Unlock()
 	var err error
 	if p.own != nil {
-		err = p.own.detach()
+		if err = p.own.detach(); err == nil {
+			p.unguard()
+		}
 	}
 	p.closeMemory()
 	return err

@@ -1,0 +1,160 @@
+package process
+
+import (
+	"os"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// guardJournal is what the guardian must know of a target when this process is
+// killed. It lies in memory that both map: a store is all it takes to say
+// something, and nothing said is lost.
+type guardJournal struct {
+	target  atomic.Int64
+	tracer  atomic.Int64 // this process
+	stopped atomic.Bool  // job control had stopped the target before
+	ended   atomic.Bool  // the target was let go, and there is nothing to do
+}
+
+// newJournal makes a journal and the file to share it by.
+func newJournal() (*guardJournal, *os.File, error) {
+	fd, err := unix.MemfdCreate(guardianName, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, nil, err
+	}
+	f := os.NewFile(uintptr(fd), "journal")
+	if err = f.Truncate(int64(unsafe.Sizeof(guardJournal{}))); err == nil {
+		var j *guardJournal
+		if j, err = mapJournal(fd); err == nil {
+			return j, f, nil
+		}
+	}
+	f.Close()
+	return nil, nil, err
+}
+
+// mapJournal maps the journal in a file, until unmapJournal.
+func mapJournal(fd int) (*guardJournal, error) {
+	mem, err := unix.Mmap(fd, 0, int(unsafe.Sizeof(guardJournal{})), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	return (*guardJournal)(unsafe.Pointer(unsafe.SliceData(mem))), nil
+}
+
+func unmapJournal(j *guardJournal) {
+	_ = unix.Munmap(unsafe.Slice((*byte)(unsafe.Pointer(j)), unsafe.Sizeof(*j))) // fails for no mapping of ours
+}
+
+// The descriptors of a guardian, from firstGuardFile on.
+const (
+	guardEnd         = iota // the pipe whose other end is closed with the tracer
+	guardJournalFile        // the journal
+	guardTarget             // the target, as a pidfd
+	guardTracer             // the tracer, as a pidfd
+	guardMemory             // the target's memory, locked
+	guardFiles
+
+	firstGuardFile = 3
+)
+
+// What the runtime does before and after a fork. They are the runtime's for others to
+// use, as its comments there say.
+
+//go:linkname runtimeBeforeFork syscall.runtime_BeforeFork
+func runtimeBeforeFork()
+
+//go:linkname runtimeAfterFork syscall.runtime_AfterFork
+func runtimeAfterFork()
+
+//go:linkname runtimeAfterForkInChild syscall.runtime_AfterForkInChild
+func runtimeAfterForkInChild()
+
+// guardArgs are what a guardian is executed with.
+var guardArgs struct {
+	path, name [16]byte
+	argv       [2]*byte
+	envp       [1]*byte
+}
+
+func init() {
+	copy(guardArgs.path[:], "/proc/self/exe")
+	copy(guardArgs.name[:], guardianName)
+	guardArgs.argv[0] = &guardArgs.name[0]
+}
+
+// forkGuardian makes a process that waits until the pipe guardEnd has no writer any
+// more, and then is a guardian if the journal does not say that all is well. life is
+// the end of the pipe that is not for it. It is a child of this process's, so that
+// nobody else has to wait for it, and blocks all signals.
+func forkGuardian(files [guardFiles]int, life int) (pid int, err error) {
+	journal, err := mapJournal(files[guardJournalFile])
+	if err != nil {
+		return 0, err
+	}
+	defer unmapJournal(journal)
+	syscall.ForkLock.Lock()
+	defer syscall.ForkLock.Unlock()
+	pid, errno := forkWaiter(&files, life, journal)
+	if errno != 0 {
+		return 0, errno
+	}
+	return pid, nil
+}
+
+// forkWaiter forks. In the new process nothing may be called that needs more stack,
+// memory of the heap or another thread: there is none of the runtime's threads but
+// this one.
+//
+//go:norace
+//go:noinline
+//go:nocheckptr
+func forkWaiter(files *[guardFiles]int, life int, journal *guardJournal) (pid int, errno syscall.Errno) {
+	runtimeBeforeFork()
+	// Without a signal at its end, which is of no interest to anybody.
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_CLONE, 0, 0, 0, 0, 0, 0)
+	if errno != 0 || n != 0 {
+		runtimeAfterFork()
+		return int(n), errno
+	}
+	runtimeAfterForkInChild()
+	all := ^uint64(0)
+	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, 2 /* SIG_SETMASK */, uintptr(unsafe.Pointer(&all)), 0, 8, 0, 0)
+	// Who kills the tracer's process group does not mean it.
+	syscall.RawSyscall(syscall.SYS_SETSID, 0, 0, 0)
+	// The files go out of the way of each other, to where the guardian expects them.
+	// What else was open for the tracer is closed: somebody may wait for the end of
+	// its output.
+	syscall.RawSyscall(syscall.SYS_CLOSE, uintptr(life), 0, 0)
+	for i := range files {
+		n, _, _ = syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(files[i]), syscall.F_DUPFD, 200)
+		files[i] = int(n)
+	}
+	for i := range files {
+		syscall.RawSyscall(syscall.SYS_DUP3, uintptr(files[i]), uintptr(firstGuardFile+i), 0)
+	}
+	for fd := range uintptr(firstGuardFile) {
+		syscall.RawSyscall(syscall.SYS_DUP3, firstGuardFile+guardEnd, fd, 0) // nothing can be written to it
+	}
+	syscall.RawSyscall(unix.SYS_CLOSE_RANGE, firstGuardFile+guardFiles, uintptr(^uint32(0)), 0)
+	syscall.RawSyscall(syscall.SYS_PRCTL, unix.PR_SET_NAME, uintptr(unsafe.Pointer(&guardArgs.name)), 0)
+	var b byte
+	for {
+		_, _, errno = syscall.RawSyscall(syscall.SYS_READ, firstGuardFile+guardEnd, uintptr(unsafe.Pointer(&b)), 1)
+		if errno != syscall.EINTR {
+			break
+		}
+	}
+	if !journal.ended.Load() {
+		syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(&guardArgs.path)), uintptr(unsafe.Pointer(&guardArgs.argv)), uintptr(unsafe.Pointer(&guardArgs.envp)))
+		if !journal.stopped.Load() { // the least that it would have done
+			syscall.RawSyscall6(unix.SYS_PIDFD_SEND_SIGNAL, firstGuardFile+guardTarget, uintptr(unix.SIGCONT), 0, 0, 0, 0)
+		}
+	}
+	for {
+		syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 0, 0, 0)
+	}
+}
