@@ -241,7 +241,6 @@ func (t *transition) addPatch(p *patchRecord, c *checked) ([]piece, error) {
 	t.reg.Patches = append(t.reg.Patches, p)
 	var slots []slot
 	var pads []piece
-	thunks := map[*redirectRecord]*redirect.Plan{}
 	for i, lf := range c.image.Functions {
 		plan := c.plans[i]
 		f := &functionRecord{Symbol: lf.Symbol, Entry: lf.Entry, Size: lf.Size, New: lf.New, Source: lf.Source}
@@ -258,14 +257,10 @@ func (t *transition) addPatch(p *patchRecord, c *checked) ([]piece, error) {
 			d.Pad, d.Why = pad, why
 			pads = append(pads, mapped...)
 			t.reg.Redirects = append(t.reg.Redirects, d)
-			if d.Encoding != redirect.DirectEncoding {
-				slots = append(slots, slot{&d.Thunk, anyQuarter})
-				thunks[d] = plan
-			}
 		}
 		f.Encoding = d.Encoding
 		if d.Encoding != redirect.DirectEncoding {
-			slots = append(slots, slot{&f.Stub, padQuarter(d)})
+			slots = append(slots, slot{&f.Stub, padHalf(d)})
 		}
 	}
 	pieces, err := t.takeSlots(slots)
@@ -273,17 +268,39 @@ func (t *transition) addPatch(p *patchRecord, c *checked) ([]piece, error) {
 		return nil, err
 	}
 	pieces = append(pieces, pads...)
-	for _, f := range p.Functions {
-		if d := t.reg.redirect(f.Entry); d.Encoding != redirect.DirectEncoding {
-			f.layStub(d)
+	for i, f := range p.Functions {
+		d := t.reg.redirect(f.Entry)
+		if d.Encoding == redirect.DirectEncoding {
+			continue
 		}
-	}
-	for d, plan := range thunks {
-		if d.code, err = plan.Thunk(d.Thunk); err != nil {
+		plan, err := d.plan(c.plans[i])
+		if err != nil {
 			return nil, err
 		}
+		code, err := plan.Thunk(f.Stub)
+		if err != nil {
+			return nil, err
+		}
+		f.layStub(d, uint64(len(code))) // it is as long anywhere
+		if code, err = plan.Thunk(f.thunk()); err != nil {
+			return nil, err
+		}
+		t.thunks = append(t.thunks, goruntime.Write{Addr: f.thunk(), New: code})
 	}
 	return pieces, nil
+}
+
+// plan returns the plan by which d was made, from one for the same function.
+func (d *redirectRecord) plan(p *redirect.Plan) (*redirect.Plan, error) {
+	if d.Encoding == redirect.SingleEncoding {
+		p, _, _ = p.OneStore()
+	}
+	if p == nil || p.Encoding != d.Encoding || p.Offset != d.Offset || p.Span != d.Span {
+		return nil, finding.Refuse(finding.TextMismatch,
+			fmt.Sprintf("the redirect that is at %#x was made for other code than is there", d.Entry),
+			"something else writes into this process; restart it to patch it")
+	}
+	return p, nil
 }
 
 // oneStore returns how the function of a plan is redirected by one store: with a
@@ -371,11 +388,9 @@ func (t *transition) place(p *patchRecord, image *link.Image, pieces []piece) (e
 	if err := t.mapAll(pieces); err != nil {
 		return err
 	}
-	for _, d := range t.reg.Redirects {
-		if d.code != nil {
-			if err := e.p.WriteMemory(d.Thunk, d.code); err != nil {
-				return err
-			}
+	for _, w := range t.thunks {
+		if err := e.p.WriteMemory(w.Addr, w.New); err != nil {
+			return err
 		}
 	}
 	if err := t.journal(writes); err != nil {

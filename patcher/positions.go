@@ -11,6 +11,7 @@ import (
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/goruntime"
 	"github.com/darn-dev/darn/patcher/process"
+	"github.com/darn-dev/darn/patcher/redirect"
 )
 
 // notCounted is the number of frames in old code that nobody has counted.
@@ -59,11 +60,11 @@ func (r *registry) oldCode(p *patchRecord, active func(*patchRecord) bool) []zon
 	for _, f := range p.Functions {
 		d := r.redirect(f.Entry)
 		zones = append(zones, f.oldCode()...)
-		if d.Thunk != 0 {
-			zones = append(zones, zone{Range: slotRange(d.Thunk), kind: old, function: f})
-		}
 		for _, q := range r.Patches {
 			g := q.function(f.Entry)
+			if g != nil && g.Stub != 0 {
+				zones = append(zones, zone{Range: goruntime.Range{Start: g.thunk(), End: g.thunk() + redirect.ThunkSize}, kind: old, function: f})
+			}
 			above := slices.Index(d.Stack, q.ID) > slices.Index(d.Stack, p.ID)
 			if q.ID == p.ID || g == nil || above && active(q) {
 				continue
@@ -132,7 +133,8 @@ func (s *switching) zones() []zone {
 			}
 			for _, id := range s.reg.redirect(f.Entry).Stack {
 				if x, err := s.reg.patch(id); err == nil && x.function(f.Entry).Stub != 0 {
-					zones = append(zones, zone{Range: slotRange(x.function(f.Entry).Stub), kind: between})
+					g := x.function(f.Entry)
+					zones = append(zones, zone{Range: goruntime.Range{Start: g.Stub, End: g.thunk()}, kind: between})
 				}
 			}
 		}

@@ -117,8 +117,7 @@ func (t *transition) link(d *redirectRecord, id string, was []string) (w gorunti
 	if err != nil {
 		return w, err
 	}
-	stub := p.function(d.Entry).Stub
-	w.Addr = stub + redirect.StubNextOffset
+	w.Addr = p.function(d.Entry).thunk() - redirect.StubNextSize
 	for _, x := range []struct {
 		field *[]byte
 		stack []string
@@ -127,24 +126,29 @@ func (t *transition) link(d *redirectRecord, id string, was []string) (w gorunti
 		if err != nil {
 			return w, err
 		}
-		if *x.field, err = redirect.StubNext(stub, next); err != nil {
+		if *x.field, err = redirect.StubNext(w.Addr, next); err != nil {
 			return w, err
 		}
 	}
 	return w, nil
 }
 
-// below is where the stub of a patch on a stack of d goes on to.
+// below is where the stub of a patch on a stack of d goes on to: the stub of the
+// next patch, or the patch's own thunk.
 func (t *transition) below(d *redirectRecord, id string, stack []string) (uint64, error) {
 	i := slices.Index(stack, id)
-	if i <= 0 {
-		return d.Thunk, nil
+	if i > 0 {
+		id = stack[i-1]
 	}
-	p, err := t.reg.patch(stack[i-1])
+	p, err := t.reg.patch(id)
 	if err != nil {
 		return 0, err
 	}
-	return p.function(d.Entry).Stub, nil
+	if f := p.function(d.Entry); i > 0 {
+		return f.Stub, nil
+	} else {
+		return f.thunk(), nil
+	}
 }
 
 // entryChanges lists the redirects whose entry has to change with the switches.

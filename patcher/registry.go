@@ -12,7 +12,7 @@ import (
 )
 
 // registryVersion changes with the layout of registry.
-const registryVersion = 3
+const registryVersion = 4
 
 // registry is what Darn remembers inside the target, so that the next Darn
 // that attaches can list, toggle and unload, or undo what a killed one left
@@ -23,7 +23,7 @@ type registry struct {
 	Sequence  int               `json:"sequence"` // of the last patch loaded
 	Patches   []*patchRecord    `json:"patches"`  // in the order of loading
 	Redirects []*redirectRecord `json:"redirects"`
-	Blocks    []block           `json:"blocks"` // of stubs and thunks
+	Blocks    []block           `json:"blocks"` // of stubs and pads
 	Data      []block           `json:"data"`   // of the runtime's lists
 	// Lost is the memory of loads that were rolled back after the program had
 	// run with a part of them: whether anything refers to it nobody knows.
@@ -71,8 +71,8 @@ type functionRecord struct {
 	// that who has kept a closure that lies there may still call it.
 	Lost     []goruntime.Range `json:"lost,omitempty"`
 	Encoding redirect.Encoding `json:"encoding"`
-	// Stub is written when the patch comes onto the redirect's Stack; 0 with a
-	// direct redirect.
+	// Stub is written when the patch comes onto the redirect's Stack, and the thunk
+	// behind it when the patch is loaded; 0 with a direct redirect.
 	Stub uint64 `json:"stub,omitempty"`
 	// Marked tells whether the stub knows the goroutines that initialise the patch.
 	Marked bool `json:"marked,omitempty"`
@@ -99,7 +99,6 @@ type redirectRecord struct {
 	Span     int               `json:"span"`   // of the instructions it covers, bytes
 	Single   bool              `json:"single"` // it lies in the first instruction
 	Old      []byte            `json:"old"`    // the bytes it overwrites
-	Thunk    uint64            `json:"thunk,omitempty"`
 	// Pad is a redirect.FarJump to the uppermost stub, at a place where one store can make the
 	// entry lead; 0 if the entry can lead to the stub itself.
 	Pad uint64 `json:"pad,omitempty"`
@@ -112,8 +111,6 @@ type redirectRecord struct {
 	// first last: in the order of their first activations, and behind them those
 	// that are Led, so that what initialises runs its own patch's code.
 	Stack []string `json:"stack"`
-
-	code []byte // of a thunk not yet written
 }
 
 // at is where the jump is written.
@@ -265,7 +262,7 @@ func (r *registry) check() error {
 	}
 	for i, d := range r.Redirects {
 		if d.Offset < 0 || d.Offset > redirect.JumpSize || d.Span < 1 || d.Span < redirect.JumpSize && d.Encoding != redirect.SingleEncoding || d.Span > slotSize ||
-			len(d.Old) != redirect.JumpSize || len(d.Now) != redirect.JumpSize || (d.Thunk == 0) != (d.Encoding == redirect.DirectEncoding) {
+			len(d.Old) != redirect.JumpSize || len(d.Now) != redirect.JumpSize {
 			return damaged("redirect %d of it is none", i)
 		}
 		for _, id := range d.Stack {

@@ -10,9 +10,9 @@ import (
 )
 
 // validRegistry holds one patch that is on one entry.
-const validRegistry = `{"version":3,"sequence":1,
+const validRegistry = `{"version":4,"sequence":1,
 "patches":[{"id":"1","base":4096,"size":4096,"switch":1,"go":{"base":4096},"functions":[{"symbol":"main.f","entry":100,"new":4100,"stub":64}]}],
-"redirects":[{"entry":100,"encoding":"jump","span":7,"old":"AAECAwQ=","now":"AAECAwQ=","thunk":128,"stack":["1"]}],
+"redirects":[{"entry":100,"encoding":"jump","span":7,"old":"AAECAwQ=","now":"AAECAwQ=","stack":["1"]}],
 "runtime":{"modules":[{"base":4096}]}}`
 
 // TestParseRegistry: the target's owner can write into the registry; what the
@@ -23,7 +23,7 @@ func TestParseRegistry(t *testing.T) {
 	}
 	for _, change := range [][2]string{
 		{`{"version"`, `{`},
-		{`"version":3`, `"version":7`},
+		{`"version":4`, `"version":7`},
 		{`"patches":[{`, `"patches":[null,{`},
 		{`"patches":[`, `"patches":[{"id":"1","base":1,"size":1,"go":{"base":1}},`},
 		{`"functions":[`, `"functions":[null,`},
@@ -37,7 +37,6 @@ func TestParseRegistry(t *testing.T) {
 		{`"span":7`, `"span":7,"offset":-9`},
 		{`"old":"AAECAwQ="`, `"old":""`},
 		{`"now":"AAECAwQ="`, `"now":"AAEC"`},
-		{`"thunk":128`, `"thunk":0`},
 		{`"stack":["1"]`, `"stack":["2"]`},
 		{`"modules":[`, `"modules":[null,`},
 	} {

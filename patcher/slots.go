@@ -20,20 +20,20 @@ type block struct {
 }
 
 const (
-	// slotSize holds a stub or a thunk and keeps stubs aligned.
-	slotSize = 64
+	// slotSize holds a stub with its thunk, and keeps stubs aligned.
+	slotSize = 128
 	// blockSize has room for the stubs and thunks of 512 functions.
 	blockSize = 64 << 10
 )
 
-// slot is the wish for a free slot, whose address goes to to. quarter is which
-// quarter of 256 bytes it must be, or anyQuarter.
+// slot is the wish for a free slot, whose address goes to to. half is which
+// half of 256 bytes it must be, or anyHalf.
 type slot struct {
-	to      *uint64
-	quarter int
+	to   *uint64
+	half int
 }
 
-const anyQuarter = -1
+const anyHalf = -1
 
 // slotOf returns the address of the slot that addr is in.
 func slotOf(addr uint64) uint64 { return addr &^ (slotSize - 1) }
@@ -47,8 +47,7 @@ func (t *transition) usedSlots() map[uint64]bool {
 		}
 	}
 	for _, d := range t.reg.Redirects {
-		used[d.Thunk] = true
-		used[d.Pad] = true
+		used[slotOf(d.Pad)] = true
 	}
 	return used
 }
@@ -100,7 +99,7 @@ func (t *transition) takeSlots(want []slot) ([]piece, error) {
 	used := t.usedSlots()
 	take := func(b block) {
 		for at := b.Addr; at < b.Addr+b.Size; at += slotSize {
-			i := slices.IndexFunc(want, func(s slot) bool { return s.quarter == anyQuarter || s.quarter == int(at/slotSize%4) })
+			i := slices.IndexFunc(want, func(s slot) bool { return s.half == anyHalf || s.half == int(at/slotSize%2) })
 			if i >= 0 && !used[at] {
 				*want[i].to = at
 				want = slices.Delete(want, i, i+1)
@@ -115,8 +114,8 @@ func (t *transition) takeSlots(want []slot) ([]piece, error) {
 	if len(want) == 0 {
 		return nil, nil
 	}
-	// Four times as many as wanted have enough of each quarter.
-	b, err := t.addBlock(uint64(len(want)) * slotSize * 4)
+	// Twice as many as wanted have enough of each half.
+	b, err := t.addBlock(uint64(len(want)) * slotSize * 2)
 	if err != nil {
 		return nil, err
 	}

@@ -14,13 +14,14 @@ import (
 // transition is one change of a patch's state. What it does is undone in
 // reverse unless it commits.
 type transition struct {
-	e    *Engine
-	op   Operation
-	id   string
-	reg  *registry // the registry as it will be
-	undo []func() error
-	done bool
-	data []goruntime.Block // what takeData gave
+	e      *Engine
+	op     Operation
+	id     string
+	reg    *registry // the registry as it will be
+	undo   []func() error
+	done   bool
+	data   []goruntime.Block // what takeData gave
+	thunks []goruntime.Write // of a load, not written yet
 	// h is the halt that it is in; nil while the target runs. See reach.go.
 	h *process.Halt
 	// steady tells that it is in Process.Steady, in which there is no halt.

@@ -172,13 +172,9 @@ func (t *transition) checkUnused(h *process.Halt, p *patchRecord, writes []gorun
 	ranges := []goruntime.Range{{Start: p.Base, End: p.Base + p.Size}}
 	for _, f := range p.Functions {
 		if f.Stub != 0 {
-			ranges = append(ranges, goruntime.Range{Start: slotOf(f.Stub), End: slotOf(f.Stub) + slotSize})
+			ranges = append(ranges, slotRange(f.Stub))
 		}
-		d := t.e.reg.redirect(f.Entry)
-		if d.Thunk != 0 && t.reg.redirect(f.Entry) == nil {
-			ranges = append(ranges, goruntime.Range{Start: d.Thunk, End: d.Thunk + slotSize})
-		}
-		if d.Pad != 0 {
+		if d := t.e.reg.redirect(f.Entry); d.Pad != 0 {
 			ranges = append(ranges, slotRange(d.Pad))
 		}
 	}
@@ -266,25 +262,21 @@ func (t *transition) unlink(p *patchRecord) ([]goruntime.Write, error) {
 	return writes, nil
 }
 
-// bypass returns the write that makes the stub above p's on d go on to what
-// p's went on to.
-func (t *transition) bypass(d *redirectRecord, at int, f *functionRecord) (goruntime.Write, error) {
-	above, err := t.reg.patch(d.Stack[at+1])
+// bypass returns the write that makes the stub above p's on d, which went on to
+// p's, go on to what it goes on to without p.
+func (t *transition) bypass(d *redirectRecord, at int, f *functionRecord) (w goruntime.Write, err error) {
+	id := d.Stack[at+1]
+	above, err := t.reg.patch(id)
 	if err != nil {
-		return goruntime.Write{}, err
+		return w, err
 	}
-	stub := above.function(d.Entry).Stub
-	next, err := t.below(d, d.Stack[at], d.Stack)
+	next, err := t.below(d, id, slices.Delete(slices.Clone(d.Stack), at, at+1))
 	if err != nil {
-		return goruntime.Write{}, err
+		return w, err
 	}
-	old, err := redirect.StubNext(stub, f.Stub)
-	if err != nil {
-		return goruntime.Write{}, err
+	w.Addr = above.function(d.Entry).thunk() - redirect.StubNextSize
+	if w.Old, err = redirect.StubNext(w.Addr, f.Stub); err == nil {
+		w.New, err = redirect.StubNext(w.Addr, next)
 	}
-	now, err := redirect.StubNext(stub, next)
-	if err != nil {
-		return goruntime.Write{}, err
-	}
-	return goruntime.Write{Addr: stub + redirect.StubNextOffset, Old: old, New: now}, nil
+	return w, err
 }

@@ -27,14 +27,9 @@ func install(t testing.TB, mem memory, p *Plan, newCode uint64) *installed {
 	t.Helper()
 	in := &installed{mem: mem, plan: p, newCode: newCode}
 	if p.Encoding == JumpEncoding {
-		thunk := mem.place(t, ThunkSize)
-		code, err := p.Thunk(thunk)
+		in.writeStub(t, 0)
+		code, err := p.Jump(in.stub)
 		if err != nil {
-			t.Fatal(err)
-		}
-		mem.write(t, thunk, code)
-		in.writeStub(t, thunk)
-		if code, err = p.Jump(in.stub); err != nil {
 			t.Fatal(err)
 		}
 		mem.write(t, p.Entry+uint64(p.Offset), code)
@@ -55,15 +50,27 @@ func (in *installed) stack(t testing.TB, newCode uint64) *installed {
 	return above
 }
 
+// thunk is where in's own thunk is: right behind its stub.
+func (in *installed) thunk() uint64 { return in.stub + StubSize }
+
+// writeStub writes a stub and its thunk. next is where the stub goes on to, 0 for
+// the thunk.
 func (in *installed) writeStub(t testing.TB, next uint64) {
 	t.Helper()
 	in.sw = in.mem.place(t, 1)
-	in.stub = in.mem.place(t, StubSize)
-	code, err := Stub(in.stub, in.sw, in.newCode, next)
+	in.stub = in.mem.place(t, StubSize+ThunkSize)
+	if next == 0 {
+		next = in.thunk()
+	}
+	stub, err := Stub(in.stub, in.sw, in.newCode, next)
 	if err != nil {
 		t.Fatal(err)
 	}
-	in.mem.write(t, in.stub, code)
+	thunk, err := in.plan.Thunk(in.thunk())
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.mem.write(t, in.stub, append(stub, thunk...))
 }
 
 // set switches the redirect.

@@ -8,7 +8,7 @@
 //	entry:  jmp stub            // after endbr64, if there is one
 //	stub:   cmpb $0, switch(%rip)
 //	        jne  new code
-//	        jmp  thunk          // or the stub of the patch below
+//	        nop                 // or jmp to the stub of the patch below
 //	thunk:  the instructions the jmp took the place of
 //	        jmp  entry+Offset+Span
 package redirect

@@ -1,6 +1,7 @@
 package redirect
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -9,38 +10,41 @@ import (
 
 const (
 	// StubSize is the length of a stub in bytes.
-	StubSize = 24
+	StubSize = 21
 	// MarkedStubSize is the length of a MarkedStub in bytes.
 	MarkedStubSize = 38
 	// StubAlign is what the address of a stub must be a multiple of.
 	StubAlign = 8
-	// StubNextOffset is where, from the start of a stub of either kind, the
-	// rel32 of its `jmp next` is. It is 4-byte aligned, so that one store
-	// repoints a stub that threads run through.
-	StubNextOffset = 20
+	// StubNextSize is the length of the instruction that ends a stub of either
+	// kind and leads on when the switch is off. It lies in one aligned word, so
+	// that one store repoints a stub that threads run through.
+	StubNextSize = 5
 
-	stubNextEnd = StubNextOffset + 4 // end of `jmp next`
-	int3        = 0xCC
+	int3 = 0xCC
 )
+
+// nop is as long as the jump that it takes the place of.
+var nop = []byte{0x0F, 0x1F, 0x44, 0, 0}
 
 // Stub returns the StubSize bytes of a stub to be placed at address at:
 //
 //	cmpb $0, sw(%rip)
 //	jne  newCode
-//	nop                    // so that the next field is aligned
+//	nop                    // so that the next instruction lies in one word
 //	jmp  next
 //
 // sw is the address of the patch's switch; next is the thunk of the old
-// function or the stub of the patch below on the same function. Only the
-// flags are changed, which are dead at a function's entry in the Go ABIs and
-// the System V ABI. Refused with out-of-range if an address is more than
-// 2 GiB away.
+// function or the stub of the patch below on the same function. Where next lies
+// right behind the stub the last instruction is a nop: a jump less, which costs
+// what a jump costs. Only the flags are changed, which are dead at a function's
+// entry in the Go ABIs and the System V ABI. Refused with out-of-range if an
+// address is more than 2 GiB away.
 func Stub(at, sw, newCode, next uint64) ([]byte, error) {
 	a := assembler{at: at}
 	a.cmpZero("the switch", sw)
 	a.branch([]byte{0x0F, 0x85}, "the new code", newCode)
-	a.add(0x66, 0x0F, 0x1F, 0x44, 0, 0)
-	a.branch([]byte{0xE9}, "the code below", next)
+	a.add(0x0F, 0x1F, 0)
+	a.next(next)
 	return a.bytes()
 }
 
@@ -48,29 +52,24 @@ func Stub(at, sw, newCode, next uint64) ([]byte, error) {
 // goroutines to the new code whose labels are those that are pointed to by the
 // word at address mark:
 //
-//	     cmpb $0, sw(%rip)
-//	     jne  new
-//	     mov  labels(%r14), %r13
-//	     jmp  test
-//	     nop
-//	next: jmp  next
-//	test: cmp  mark(%rip), %r13
-//	     jne  next
-//	new: jmp  newCode
+//	cmpb $0, sw(%rip)
+//	jne  newCode
+//	mov  labels(%r14), %r13
+//	cmp  mark(%rip), %r13
+//	je   newCode
+//	jmp  next
 //
 // labels is the offset of runtime.g.labels. It is for functions of ABIInternal,
 // at whose entry %r14 is the goroutine and %r13 dead. Otherwise it is as Stub.
 func MarkedStub(at, sw, newCode, next, labels, mark uint64) ([]byte, error) {
 	a := assembler{at: at}
 	a.cmpZero("the switch", sw)
-	a.add(0x75, 24)
+	a.branch([]byte{0x0F, 0x85}, "the new code", newCode)
 	a.add(0x4D, 0x8B, 0xAE)
 	a.code = binary.LittleEndian.AppendUint32(a.code, uint32(labels))
-	a.add(0xEB, 6, 0x90)
-	a.branch([]byte{0xE9}, "the code below", next)
 	a.branch([]byte{0x4C, 0x3B, 0x2D}, "the mark", mark)
-	a.add(0x75, 0xF2)
-	a.branch([]byte{0xE9}, "the new code", newCode)
+	a.branch([]byte{0x0F, 0x84}, "the new code", newCode)
+	a.next(next)
 	return a.bytes()
 }
 
@@ -94,6 +93,15 @@ func (a *assembler) cmpZero(what string, addr uint64) {
 	a.add(0)
 }
 
+// next adds the instruction that ends a stub.
+func (a *assembler) next(to uint64) {
+	code, err := StubNext(a.at+uint64(len(a.code)), to)
+	if a.err == nil {
+		a.err = err
+	}
+	a.add(code...)
+}
+
 // relative adds an opcode and a rel32 to to, of an instruction that has more
 // bytes behind that.
 func (a *assembler) relative(op []byte, what string, to, more uint64) {
@@ -115,11 +123,15 @@ func (a *assembler) bytes() ([]byte, error) {
 	return a.code, a.err
 }
 
-// StubNext returns the 4 bytes to store at at+StubNextOffset, so that the stub
-// at address at goes on to next when its switch is off. Refused with
-// out-of-range if next is more than 2 GiB away.
+// StubNext returns the StubNextSize bytes to store at address at, which is
+// StubNextSize before the end of a stub, so that it goes on to next when its
+// switch is off. Refused with out-of-range if next is more than 2 GiB away.
 func StubNext(at, next uint64) ([]byte, error) {
-	return rel32("the code below", at+stubNextEnd, next)
+	if next == at+StubNextSize {
+		return bytes.Clone(nop), nil
+	}
+	disp, err := rel32("the code below", at+StubNextSize, next)
+	return append([]byte{0xE9}, disp...), err
 }
 
 // jmp32 returns `jmp to` for the address at.

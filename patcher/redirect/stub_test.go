@@ -22,20 +22,24 @@ func TestStubReadsItsSwitchAndLeadsToBothVersions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const nextAt = StubSize - StubNextSize
 	want := []Ref{
 		{Mem, 0, 7, 2, 4, sw},
 		{Cond, 7, 6, 9, 4, newCode},
-		{Jump, 19, 5, StubNextOffset, 4, next},
+		{Jump, nextAt, 5, nextAt + 1, 4, next},
 	}
 	for i, r := range refs {
 		if i >= len(want) || r != want[i] {
 			t.Errorf("reference %d is %+v", i, r)
 		}
 	}
-	if (at+StubNextOffset)%4 != 0 {
-		t.Error("the field of jmp next is not aligned")
+	if !inOneWord(at + nextAt) {
+		t.Error("jmp next is not in one word")
 	}
 }
+
+// inOneWord tells whether one store changes the instruction that ends a stub.
+func inOneWord(at uint64) bool { return at/wordSize == (at+StubNextSize-1)/wordSize }
 
 // What it does is seen in package patcher, in processes.
 func TestMarkedStubReadsItsSwitchAndTheMark(t *testing.T) {
@@ -51,15 +55,16 @@ func TestMarkedStubReadsItsSwitchAndTheMark(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const isNext, isMarked, isNew = at + 19, at + 24, at + 33
+	const nextAt = MarkedStubSize - StubNextSize
 	want := []Ref{
 		{Mem, 0, 7, 2, 4, sw},
-		{Cond, 7, 2, 8, 1, isNew},
-		{Jump, 16, 2, 17, 1, isMarked},
-		{Jump, 19, 5, StubNextOffset, 4, next},
-		{Mem, 24, 7, 27, 4, mark},
-		{Cond, 31, 2, 32, 1, isNext},
-		{Jump, 33, 5, 34, 4, newCode},
+		{Cond, 7, 6, 9, 4, newCode},
+		{Mem, 20, 7, 23, 4, mark},
+		{Cond, 27, 6, 29, 4, newCode},
+		{Jump, nextAt, 5, nextAt + 1, 4, next},
+	}
+	if !inOneWord(at + nextAt) {
+		t.Error("jmp next is not in one word")
 	}
 	if !slices.Equal(refs, want) {
 		t.Errorf("references %+v, want %+v", refs, want)
@@ -71,21 +76,43 @@ func TestMarkedStubReadsItsSwitchAndTheMark(t *testing.T) {
 
 func TestStubNextRepointsAStub(t *testing.T) {
 	const at = 0x1000_0000
-	stub, err := Stub(at, at+0x100, at+0x200, at+0x300)
+	for _, to := range []uint64{at - 0x400, at + StubSize} {
+		stub, err := Stub(at, at+0x100, at+0x200, at+0x300)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := Stub(at, at+0x100, at+0x200, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const field = StubSize - StubNextSize
+		next, err := StubNext(at+field, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copy(stub[field:], next)
+		if !bytes.Equal(stub, want) {
+			t.Errorf("repointed % x, want % x", stub, want)
+		}
+	}
+}
+
+// What lies right behind a stub is come to without a jump.
+func TestStubRunsOnIntoWhatIsBehindIt(t *testing.T) {
+	const at = 0x1000_0000
+	stub, err := Stub(at, at+0x100, at+0x200, at+StubSize)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := Stub(at, at+0x100, at+0x200, at-0x400)
+	marked, err := MarkedStub(at, at+0x100, at+0x200, at+MarkedStubSize, 0x168, at+0x300)
 	if err != nil {
 		t.Fatal(err)
 	}
-	next, err := StubNext(at, at-0x400)
-	if err != nil {
-		t.Fatal(err)
-	}
-	copy(stub[StubNextOffset:], next)
-	if !bytes.Equal(stub, want) {
-		t.Errorf("repointed % x, want % x", stub, want)
+	for _, code := range [][]byte{stub, marked} {
+		last, err := decode(code[len(code)-StubNextSize:])
+		if err != nil || last.len != StubNextSize || !last.hint() || last.branch() != 0 {
+			t.Errorf("it ends with % x: %v", code[len(code)-StubNextSize:], err)
+		}
 	}
 }
 
@@ -109,7 +136,7 @@ func TestStubOutOfRangeIsRefused(t *testing.T) {
 func TestStubRangeIsExact(t *testing.T) {
 	const at = 0x1_0000_0000
 	for _, d := range []int64{1<<31 - 1, -1 << 31} {
-		edge := at + stubNextEnd + uint64(d)
+		edge := at + StubNextSize + uint64(d)
 		if _, err := StubNext(at, edge); err != nil {
 			t.Errorf("at the edge: %v", err)
 		}
