@@ -256,7 +256,7 @@ func (t *transition) addPatch(p *patchRecord, c *checked) ([]piece, error) {
 			d = newRedirect(plan)
 			d.Pad, d.Why = pad, why
 			pads = append(pads, mapped...)
-			t.reg.Redirects = append(t.reg.Redirects, d)
+			t.reg.addRedirect(d)
 		}
 		f.Encoding = d.Encoding
 		if d.Encoding != redirect.DirectEncoding {

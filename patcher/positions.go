@@ -216,12 +216,16 @@ func (p *patchRecord) resetCount() {
 // uncount forgets the counts of the patches that have a function in common with
 // those that were switched, but for one that was counted with the switching.
 func (r *registry) uncount(switched []*patchRecord, counted *patchRecord) {
+	entries := map[uint64]bool{}
 	for _, p := range switched {
 		for _, f := range p.Functions {
-			for _, q := range r.Patches {
-				if g := q.function(f.Entry); g != nil && q != counted {
-					g.OldFrames = notCounted
-				}
+			entries[f.Entry] = true
+		}
+	}
+	for _, p := range r.Patches {
+		for _, f := range p.Functions {
+			if entries[f.Entry] && p != counted {
+				f.OldFrames = notCounted
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package patcher
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -20,11 +21,11 @@ const registryVersion = 4
 // save atomic.
 type registry struct {
 	Version   int               `json:"version"`
-	Sequence  int               `json:"sequence"` // of the last patch loaded
-	Patches   []*patchRecord    `json:"patches"`  // in the order of loading
-	Redirects []*redirectRecord `json:"redirects"`
-	Blocks    []block           `json:"blocks"` // of stubs and pads
-	Data      []block           `json:"data"`   // of the runtime's lists
+	Sequence  int               `json:"sequence"`  // of the last patch loaded
+	Patches   []*patchRecord    `json:"patches"`   // in the order of loading
+	Redirects []*redirectRecord `json:"redirects"` // in the order of their entries
+	Blocks    []block           `json:"blocks"`    // of stubs and pads
+	Data      []block           `json:"data"`      // of the runtime's lists
 	// Lost is the memory of loads that were rolled back after the program had
 	// run with a part of them: whether anything refers to it nobody knows.
 	Lost    []block            `json:"lost,omitempty"`
@@ -174,11 +175,22 @@ func (r *registry) patch(id string) (*patchRecord, error) {
 
 // redirect returns the record of the redirect at entry, or nil.
 func (r *registry) redirect(entry uint64) *redirectRecord {
-	i := slices.IndexFunc(r.Redirects, func(d *redirectRecord) bool { return d.Entry == entry })
-	if i < 0 {
+	i, found := r.findRedirect(entry)
+	if !found {
 		return nil
 	}
 	return r.Redirects[i]
+}
+
+// findRedirect returns where in Redirects the one at entry is, or has to be.
+func (r *registry) findRedirect(entry uint64) (i int, found bool) {
+	return slices.BinarySearchFunc(r.Redirects, entry, func(d *redirectRecord, entry uint64) int { return cmp.Compare(d.Entry, entry) })
+}
+
+// addRedirect adds a record, of an entry that has none.
+func (r *registry) addRedirect(d *redirectRecord) {
+	i, _ := r.findRedirect(d.Entry)
+	r.Redirects = slices.Insert(r.Redirects, i, d)
 }
 
 // empty tells whether nothing is left in the arena that may be referred to.
@@ -191,19 +203,6 @@ func (r *registry) save(a *arena.Arena) error {
 		return err
 	}
 	return a.Save(data)
-}
-
-// clone returns a deep copy, on which a transition works until it commits.
-func (r *registry) clone() *registry {
-	data, err := json.Marshal(r)
-	if err != nil {
-		panic(err) // every field is plain data
-	}
-	c := new(registry)
-	if err := json.Unmarshal(data, c); err != nil {
-		panic(err)
-	}
-	return c
 }
 
 // parseRegistry reads a registry written by save.
@@ -235,7 +234,7 @@ func (r *registry) check() error {
 	}
 	// It may be long: each record is looked at once.
 	redirects := make(map[uint64]*redirectRecord, len(r.Redirects))
-	for _, d := range slices.Backward(r.Redirects) {
+	for _, d := range r.Redirects {
 		redirects[d.Entry] = d
 	}
 	patches := make(map[string]map[uint64]bool, len(r.Patches)) // entries by id
@@ -261,6 +260,9 @@ func (r *registry) check() error {
 		}
 	}
 	for i, d := range r.Redirects {
+		if i > 0 && r.Redirects[i-1].Entry >= d.Entry {
+			return damaged("its redirects are out of order")
+		}
 		if d.Offset < 0 || d.Offset > redirect.JumpSize || d.Span < 1 || d.Span < redirect.JumpSize && d.Encoding != redirect.SingleEncoding || d.Span > slotSize ||
 			len(d.Old) != redirect.JumpSize || len(d.Now) != redirect.JumpSize {
 			return damaged("redirect %d of it is none", i)

@@ -32,6 +32,7 @@ func TestParseRegistry(t *testing.T) {
 		{`"entry":100,"new"`, `"entry":101,"new"`},
 		{`"stub":64`, `"stub":0`},
 		{`"redirects":[`, `"redirects":[null,`},
+		{`"redirects":[`, `"redirects":[{"entry":200,"encoding":"jump","span":7,"old":"AAECAwQ=","now":"AAECAwQ="},`},
 		{`"span":7`, `"span":-1`},
 		{`"span":7`, `"span":4000`},
 		{`"span":7`, `"span":7,"offset":-9`},
