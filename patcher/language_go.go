@@ -99,16 +99,17 @@ func (g *goTarget) plan(code []byte, f *link.Function) (*redirect.Plan, error) {
 
 // checkOneStore: without a halt nobody can ask the debugger where it takes the
 // prologue to end (checkPrologue). It ends behind the check of the stack, if there
-// is one, or where the debug information says.
+// is one, or where the debug information says. Nor may a line begin where plan
+// lets one begin beside a pad.
 func (g *goTarget) checkOneStore(single *redirect.Plan, f *link.Function) string {
 	if single.Span >= redirect.JumpSize || single.StackCheck {
 		return ""
 	}
 	entry := single.Entry - g.p.LoadBias()
-	if at := g.exe.PrologueEnd(entry, entry+f.Size); at == entry || at >= entry+redirect.JumpSize {
-		return ""
+	if _, why := g.exe.StopWithin(entry, entry+f.Size, entry+1, entry+redirect.JumpSize); why != "" {
+		return why + " inside the jump, and a debugger may stop there"
 	}
-	return "its prologue may end inside the jump, which takes a halt to look at"
+	return ""
 }
 
 // checkConcurrent: the runtime adds to its table of itabs under a lock that only

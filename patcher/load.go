@@ -252,6 +252,8 @@ func (t *transition) addPatch(p *patchRecord, c *checked) ([]piece, error) {
 			single, pad, mapped, why := t.oneStore(plan, &lf)
 			if single != nil {
 				plan = single
+			} else if plan.Encoding == redirect.DirectEncoding {
+				why = plan.Reason
 			}
 			d = newRedirect(plan)
 			d.Pad, d.Why = pad, why
@@ -307,9 +309,6 @@ func (d *redirectRecord) plan(p *redirect.Plan) (*redirect.Plan, error) {
 // pad, if it needs one, and what has to be mapped for that. If it can't be it says
 // why.
 func (t *transition) oneStore(plan *redirect.Plan, f *link.Function) (single *redirect.Plan, pad uint64, mapped []piece, why string) {
-	if plan.Encoding == redirect.DirectEncoding {
-		return nil, 0, nil, plan.Reason
-	}
 	single, to, why := plan.OneStore()
 	if single == nil {
 		return nil, 0, nil, why
@@ -321,7 +320,7 @@ func (t *transition) oneStore(plan *redirect.Plan, f *link.Function) (single *re
 		return single, 0, nil, ""
 	}
 	if pad, mapped = t.takePad(to); pad == 0 {
-		return nil, 0, nil, fmt.Sprintf("one store could make it lead to [%#x, %#x) only, where nothing can be mapped", to.Start, to.End)
+		return nil, 0, nil, fmt.Sprintf("one store could make it lead to [%#x, %#x) only, where nothing more can be mapped", to.Start, to.End)
 	}
 	return single, pad, mapped, ""
 }

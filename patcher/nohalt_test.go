@@ -181,7 +181,18 @@ const pricier = "int total(int n) { return 7000 + n; }\n"
 // TestNoHaltC is TestNoHaltGo for a program in C, whose threads do nothing but call
 // the function.
 func TestNoHaltC(t *testing.T) {
-	exe := cshop(t, "-O0", "-fcf-protection", "-falign-functions=16")
+	for _, test := range []struct{ name, protection string }{
+		{"its first instruction has four bytes", "-fcf-protection"},
+		{"its first instruction has one byte", "-fcf-protection=none"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			noHaltC(t, cshop(t, "-O0", test.protection, "-falign-functions=16"))
+		})
+	}
+}
+
+func noHaltC(t *testing.T, exe string) {
+	t.Helper()
 	modules := [twoPatches]string{cModule(t, pricier), cModule(t, "int total(int n) { return 8000 + n; }\n")}
 	target := targettest.Start(t, targettest.Command{Path: exe})
 	prints(t, target, " total=20 ")

@@ -87,7 +87,7 @@ func (t *transition) repoint(d *redirectRecord, was []string) ([]goruntime.Write
 	if d.Pad == 0 || len(was) == 0 || len(d.Stack) == 0 {
 		return nil, nil // stubs writes it, or nothing leads to it
 	}
-	w := goruntime.Write{Addr: d.Pad + redirect.FarJumpTo}
+	w := goruntime.Write{Addr: redirect.FarJumpTo(d.Pad)}
 	for _, x := range []struct {
 		field *[]byte
 		stack []string
@@ -217,7 +217,7 @@ func (t *transition) stubs(p *patchRecord) error {
 			return err
 		}
 		if d.Pad != 0 && len(t.e.reg.redirect(f.Entry).Stack) == 0 {
-			if err := t.lay(d.Pad, redirect.FarJump(f.landing())); err != nil {
+			if err := t.lay(d.Pad, redirect.FarJump(d.Pad, f.landing())); err != nil {
 				return err
 			}
 		}

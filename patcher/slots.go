@@ -38,53 +38,76 @@ const anyHalf = -1
 // slotOf returns the address of the slot that addr is in.
 func slotOf(addr uint64) uint64 { return addr &^ (slotSize - 1) }
 
-// usedSlots returns the addresses of the slots that are taken.
-func (t *transition) usedSlots() map[uint64]bool {
-	used := map[uint64]bool{}
+// taken is what of the blocks of code is in use.
+type taken struct {
+	stubs map[uint64]bool              // by slot
+	pads  map[uint64][]goruntime.Range // of redirects; by each slot that they are in
+}
+
+// takenNow returns what is in use.
+func (t *transition) takenNow() *taken {
+	u := &taken{map[uint64]bool{}, map[uint64][]goruntime.Range{}}
 	for _, p := range t.reg.Patches {
 		for _, f := range p.Functions {
-			used[slotOf(f.Stub)] = true
+			u.stubs[slotOf(f.Stub)] = true
 		}
 	}
 	for _, d := range t.reg.Redirects {
-		used[slotOf(d.Pad)] = true
-	}
-	return used
-}
-
-// takePad returns a slot for the pad of a redirect, which has to be in a window, in
-// the arena or outside of it, and the piece that has to be mapped for it, if there
-// is none yet. It is 0 if there is no room.
-func (t *transition) takePad(w redirect.Window) (pad uint64, pieces []piece) {
-	used := t.usedSlots()
-	within := func(b block) uint64 {
-		for at := max(b.Addr, (w.Start+slotSize-1)&^(slotSize-1)); at < min(w.End, b.Addr+b.Size); at += slotSize {
-			if !used[at] {
-				return at
+		if d.Pad != 0 {
+			r := padRange(d.Pad)
+			for at := slotOf(r.Start); at < r.End; at += slotSize {
+				u.pads[at] = append(u.pads[at], r)
 			}
 		}
-		return 0
 	}
-	for _, b := range t.reg.Blocks {
-		if pad = within(b); pad != 0 {
-			return pad, nil
+	return u
+}
+
+// padRange is what the pad of a redirect takes.
+func padRange(at uint64) goruntime.Range {
+	return goruntime.Range{Start: at, End: at + redirect.FarJumpSize}
+}
+
+// holds tells whether anything is in a range.
+func (u *taken) holds(r goruntime.Range) bool {
+	for at := slotOf(r.Start); at < r.End; at += slotSize {
+		if u.stubs[at] || slices.ContainsFunc(u.pads[at], func(x goruntime.Range) bool { return x.Start < r.End && r.Start < x.End }) {
+			return true
 		}
 	}
-	// Of a block that is not all in the window the rest serves others.
-	const page = 4096
-	around := arena.Range{Start: w.Start &^ (page - 1), End: (w.End + page - 1) &^ (page - 1)}
-	for _, size := range []uint64{blockSize, page} {
-		b := block{Size: size}
-		addr, err := t.e.arena.AllocIn(around, size)
-		if err != nil {
-			addr, b.Home, err = t.e.arena.AllocOutside(around, size)
+	return false
+}
+
+// mostOutposts is how many blocks there may be outside of the arena. Each is a
+// mapping of its own in the target.
+const mostOutposts = 128
+
+// takePad returns a place for the pad of a redirect, which has to begin in a window,
+// in the arena or outside of it, and the piece that has to be mapped for it, if there
+// is none yet. It is 0 if there is no room.
+func (t *transition) takePad(w redirect.Window) (pad uint64, pieces []piece) {
+	used := t.takenNow()
+	outposts := 0
+	for _, b := range t.reg.Blocks {
+		if pad = used.within(b, w); pad != 0 {
+			return pad, nil
+		}
+		if b.Home != 0 {
+			outposts++
+		}
+	}
+	for _, wish := range around(w) {
+		b := block{Size: wish.size}
+		addr, err := t.e.arena.AllocIn(wish.Range, b.Size)
+		if err != nil && outposts < mostOutposts {
+			addr, b.Home, err = t.e.arena.AllocOutside(wish.Range, b.Size)
 		}
 		if err != nil {
 			continue
 		}
 		b.Addr = addr
-		t.onUndo(func() error { t.e.arena.Free(addr, size); return nil })
-		if pad = within(b); pad == 0 {
+		t.onUndo(func() error { t.e.arena.Free(addr, b.Size); return nil })
+		if pad = used.within(b, w); pad == 0 {
 			continue // it goes with the transition
 		}
 		t.reg.Blocks = append(t.reg.Blocks, b)
@@ -93,14 +116,58 @@ func (t *transition) takePad(w redirect.Window) (pad uint64, pieces []piece) {
 	return 0, nil
 }
 
+// place is where a block of a size in bytes may be.
+type place struct {
+	arena.Range
+	size uint64
+}
+
+// around returns where a block with room for a pad in a window may be, the best
+// first. Where there is little choice it is around the window: the pads of
+// functions that are near are near each other, and find room in it.
+func around(w redirect.Window) []place {
+	const page = 4096
+	pages := func(size uint64) arena.Range {
+		return arena.Range{Start: w.Start &^ (size - 1), End: (w.End - 1 + redirect.FarJumpSize + size - 1) &^ (size - 1)}
+	}
+	if w.End-w.Start >= page {
+		return []place{{pages(page), blockSize}, {pages(page), page}}
+	}
+	near, least := pages(blockSize), pages(page)
+	return []place{{near, near.End - near.Start}, {least, least.End - least.Start}}
+}
+
+// within returns a place for a pad in a window and a block, 0 if there is none.
+func (u *taken) within(b block, w redirect.Window) uint64 {
+	// Where there is room it is a slot of its own, and shares no line of the cache
+	// with another one.
+	step := uint64(slotSize)
+	switch n := w.End - w.Start; {
+	case n < slotSize:
+		step = 1
+	case n < blockSize:
+		step = redirect.FarJumpSize
+	}
+	at := max(b.Addr, w.Start)
+	if step == slotSize {
+		at = (at + slotSize - 1) &^ (slotSize - 1)
+	}
+	for ; at < w.End && at+redirect.FarJumpSize <= b.Addr+b.Size; at += step {
+		if !u.holds(padRange(at)) {
+			return at
+		}
+	}
+	return 0
+}
+
 // takeSlots gives each of want a free slot in a block of code. If the blocks
 // that there are have too few it adds one, returned as a piece to be mapped.
 func (t *transition) takeSlots(want []slot) ([]piece, error) {
-	used := t.usedSlots()
+	used := t.takenNow()
 	take := func(b block) {
 		for at := b.Addr; at < b.Addr+b.Size; at += slotSize {
 			i := slices.IndexFunc(want, func(s slot) bool { return s.half == anyHalf || s.half == int(at/slotSize%2) })
-			if i >= 0 && !used[at] {
+			if i >= 0 && !used.holds(slotRange(at)) {
 				*want[i].to = at
 				want = slices.Delete(want, i, i+1)
 			}

@@ -175,7 +175,7 @@ func (t *transition) checkUnused(h *process.Halt, p *patchRecord, writes []gorun
 			ranges = append(ranges, slotRange(f.Stub))
 		}
 		if d := t.e.reg.redirect(f.Entry); d.Pad != 0 {
-			ranges = append(ranges, slotRange(d.Pad))
+			ranges = append(ranges, padRange(d.Pad))
 		}
 	}
 	// The debugger would write there when it removes it.

@@ -23,7 +23,8 @@ type Outpost struct {
 const stackRoom = 64 << 20
 
 // AllocOutside is AllocIn for a range outside the reservation, where nothing is
-// mapped yet: of which it takes the first free piece. The target may map something
+// mapped yet: of which it takes the first free piece, with a free page on either
+// side, but for other outposts. The target may map something
 // there until Map is called, which then fails with ErrTaken. home is to be kept for
 // ClaimOutside.
 func (a *Arena) AllocOutside(within Range, size uint64) (addr, home uint64, err error) {
@@ -37,12 +38,15 @@ func (a *Arena) AllocOutside(within Range, size uint64) (addr, home uint64, err 
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	taken := []Range{{Start: a.base, End: a.base + a.size}}
+	taken := []Range{{Start: a.base - pageSize, End: a.base + a.size + pageSize}}
 	for _, o := range a.outposts {
 		taken = append(taken, Range{Start: o.Addr, End: o.Addr + o.Size})
 	}
 	for _, m := range maps {
 		r := Range{Start: m.Start, End: m.End}
+		if (fileID{m.Device, m.Inode}) != a.id {
+			r.Start, r.End = r.Start-pageSize, r.End+pageSize // as around the arena
+		}
 		if m.Path == "[stack]" {
 			r.Start -= stackRoom
 		}
@@ -56,13 +60,13 @@ func (a *Arena) AllocOutside(within Range, size uint64) (addr, home uint64, err 
 	})
 	addr = max(roundUp(within.Start), leastAddress)
 	for _, r := range taken {
-		if r.End+pageSize <= addr {
+		if r.End <= addr {
 			continue
 		}
-		if r.Start >= addr && r.Start-addr >= size+pageSize {
+		if r.Start >= addr && r.Start-addr >= size {
 			break
 		}
-		addr = r.End + pageSize // one is left free, as around the arena
+		addr = r.End
 	}
 	if end := min(within.End, lastAddress); addr > end || end-addr < size {
 		a.taken = slices.DeleteFunc(a.taken, func(x Range) bool { return x.Start == home })

@@ -41,6 +41,14 @@ func TestOutposts(t *testing.T) {
 	if outposts[0].Addr == outposts[1].Addr || outposts[0].Home == outposts[1].Home {
 		t.Errorf("two outposts are at one place: %+v", outposts)
 	}
+	// A page that has to be right behind another outpost may be.
+	next := Range{Start: outposts[0].Addr + outposts[0].Size, End: outposts[0].Addr + outposts[0].Size + pageSize}
+	if outposts[1].Addr == next.Start {
+		next = Range{Start: outposts[1].Addr + outposts[1].Size, End: outposts[1].Addr + outposts[1].Size + pageSize}
+	}
+	if addr, _, err := a.AllocOutside(next, pageSize); err != nil || addr != next.Start {
+		t.Errorf("behind an outpost, at %#x: %#x, %v", next.Start, addr, err)
+	}
 	_ = a.Close()
 
 	a, err := Open(p)

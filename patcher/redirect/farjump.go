@@ -2,15 +2,24 @@ package redirect
 
 import "encoding/binary"
 
-// FarJumpTo is where in a FarJump the address is that it leads to: eight bytes, so
-// that one store changes it if the jump is aligned to eight.
-const FarJumpTo = 8
+// FarJumpSize is the most bytes a FarJump takes, wherever it is.
+const FarJumpSize = 24
 
-// FarJump returns the code of a jump to any address, that runs at any:
+// FarJumpTo returns where the address is that a FarJump at address at leads to:
+// eight bytes, aligned, so that one store changes it.
+func FarJumpTo(at uint64) uint64 { return (at + 6 + wordSize - 1) &^ (wordSize - 1) }
+
+// FarJump returns the code of a jump to any address, that runs at address at:
 //
-//	jmp *2(%rip)
-//	int3; int3
-//	.quad to
-func FarJump(to uint64) []byte {
-	return binary.LittleEndian.AppendUint64([]byte{0xFF, 0x25, 2, 0, 0, 0, int3, int3}, to)
+//	jmp *to(%rip)
+//	int3...
+//	to: .quad to
+func FarJump(at, to uint64) []byte {
+	code := []byte{0xFF, 0x25}
+	gap := FarJumpTo(at) - at - 6
+	code = binary.LittleEndian.AppendUint32(code, uint32(gap))
+	for range gap {
+		code = append(code, int3)
+	}
+	return binary.LittleEndian.AppendUint64(code, to)
 }

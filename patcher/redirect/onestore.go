@@ -19,14 +19,12 @@ import (
 // bytes have to be those that are there already: then its distance is given in
 // part, and it has to lead into a window. With four bytes that is 16 MiB wide,
 // shared by most functions, and as good as always free: behind Go's check of the
-// stack, cmp and jbe, it is 1.8 GiB above the function or 241 MiB.
+// stack, cmp and jbe, it is 1.8 GiB above the function or 241 MiB. With one byte,
+// as of push %rbp, it is a single place, of each function another one: a little
+// more than a GiB above it behind most prologues.
 
 // wordSize is how many bytes one store writes, where they are aligned to that.
 const wordSize = 8
-
-// leastStore is of how many bytes the first instruction must be. With two the
-// window has 256 bytes, with one it would be a single place.
-const leastStore = 2
 
 // Window is where a jump may lead, from Start up to but not including End.
 type Window struct{ Start, End uint64 }
@@ -55,9 +53,6 @@ func (p *Plan) OneStore() (single *Plan, to Window, why string) {
 	q.Span, q.covered = in.len, bytes.Clone(first[:in.len])
 	q.StackCheck = in.stackCheck()
 	altered := min(in.len, JumpSize, wordSize-int(q.Entry%wordSize))
-	if altered < leastStore {
-		return nil, to, fmt.Sprintf("one store can alter only %d byte of its first instruction, % x", altered, first[:in.len])
-	}
 	return q, q.window(altered), ""
 }
 

@@ -25,7 +25,8 @@ func TestOneStore(t *testing.T) {
 		{name: "two bytes", code: "31c0 4801d8 90c3", entry: entry, span: 2, start: 1<<64 - 1<<32 + 0xd801_4800, end: 1<<64 - 1<<32 + 0xd801_4900},
 		{name: "a distance below", code: "480fafc3 c3", entry: entry, span: 4, start: 1<<64 - 1<<32 + 0xc300_0000, end: 1<<64 - 1<<32 + 0xc400_0000},
 		{name: "endbr64 and a push", code: "f30f1efa 55 4889e5 90", entry: entry, span: 4, start: 0x5500_0000, end: 0x5600_0000},
-		{name: "one byte", code: "55 4889e5 4883ec10", entry: entry, why: "only 1 byte"},
+		{name: "one byte", code: "55 4889e5 4883ec10", entry: entry, span: 1, start: 0x48e5_8948, end: 0x48e5_8949},
+		{name: "one byte, and a fault behind it", code: "55 488b00 4801d8 c3", entry: entry, span: 1, start: 0x4800_8b48, end: 0x4800_8b49},
 		{name: "a fault that Go has to see", code: "48 8b00 4801d8 c3", entry: entry, why: "accesses memory"},
 		{name: "the same in C", code: "488b00 4801d8 c3", entry: entry, c: true, span: 3, start: 0x0148_0000, end: 0x0149_0000},
 	} {
