@@ -117,12 +117,14 @@ func (c *cTarget) checkOneStore(single *redirect.Plan, _ *link.Function) string 
 	if err != nil {
 		return err.Error()
 	}
-	for _, r := range set.Objects[0].Text {
-		if r.Holds(single.Entry, redirect.JumpSize) {
-			return ""
+	for _, o := range set.Lasting() {
+		for _, r := range o.Text {
+			if r.Holds(single.Entry, redirect.JumpSize) {
+				return ""
+			}
 		}
 	}
-	return "it is in a library, which the program might unload at that instant"
+	return "it is in a library that the program has loaded by dlopen, and might unload at that instant"
 }
 
 // checkConcurrent: nobody in a C program is told of a module.

@@ -231,6 +231,53 @@ func noHaltC(t *testing.T, exe string) {
 	target.MustLive()
 }
 
+// A library that the program was linked with stays as long as the program: its
+// functions are patched without a halt. One that dlopen has loaded might go.
+func TestNoHaltLibrary(t *testing.T) {
+	library := func(name string) string { // the first instruction, imul, has six bytes
+		return cModule(t, "int "+name+"(int n) { return n * 0x12345; }", "-fcf-protection=none")
+	}
+	linked, opened := library("linked"), library("opened")
+	exe := cProgram(t, `
+#include <dlfcn.h>
+int linked(int);
+int main(int c, char **v)
+{
+	int (*opened)(int) = dlsym(dlopen(v[1], RTLD_NOW), "opened");
+	ROUNDS printf("linked=%d opened=%d\n", linked(1), opened(1));
+}`, linked)
+	modules := map[string]string{}
+	for _, name := range []string{"linked", "opened"} {
+		modules[name] = cModule(t, "int "+name+"(int n) { return n; }")
+	}
+	target := targettest.Start(t, targettest.Command{Path: exe, Args: []string{opened}})
+	prints(t, target, "linked=74565 opened=74565")
+	e, halts, detach := attachCounting(t, target)
+	for _, test := range []struct {
+		name, printed string
+		halts         int
+		reason        string
+	}{
+		{"linked", "linked=1 opened=74565", 0, ""},
+		{"opened", "linked=1 opened=1", 1, "loaded by dlopen"},
+	} {
+		p := load(t, e, modules[test.name])
+		if reason := p.Functions[0].EncodingReason; !strings.Contains(reason, test.reason) || (reason == "") != (test.reason == "") {
+			t.Errorf("%s can't be written by one store because %q", test.name, reason)
+		}
+		halts()
+		_, r, err := e.Activate(t.Context(), p.ID, patcher.ActivateOptions{})
+		must(t, r, err, halts(), test.halts)
+		prints(t, target, test.printed)
+		_, r, err = e.Deactivate(t.Context(), p.ID)
+		must(t, r, err, halts(), 0)
+		_, r, err = e.Activate(t.Context(), p.ID, patcher.ActivateOptions{})
+		must(t, r, err, halts(), 0)
+	}
+	detach()
+	target.MustLive()
+}
+
 // holderEnv makes the test program one that loads a module into a process and holds
 // on to that until it is killed.
 const holderEnv = "DARN_TEST_HOLDER"

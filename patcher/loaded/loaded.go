@@ -254,10 +254,17 @@ func (o *opener) words(addr uint64, n int) ([]uint64, error) {
 }
 
 // Has tells whether a library with that name (DT_SONAME or file) is loaded.
-func (s *Set) Has(soname string) bool {
-	return slices.ContainsFunc(s.Objects, func(o *Object) bool {
+func (s *Set) Has(soname string) bool { return s.library(soname) != nil }
+
+// library returns the library with a name, nil if there is none.
+func (s *Set) library(soname string) *Object {
+	i := slices.IndexFunc(s.Objects, func(o *Object) bool {
 		return !o.Program && (o.soname() == soname || filepath.Base(o.Path) == soname)
 	})
+	if i < 0 {
+		return nil
+	}
+	return s.Objects[i]
 }
 
 // Files reads the program at path without its process; with pid, also the
