@@ -34,6 +34,7 @@ const perRound = 10
 type pauseTarget struct {
 	name, exe, module string
 	function          string // that the module replaces
+	kept              string // the module of a patch that stays
 	start             func(testing.TB) *meter.Meter
 }
 
@@ -41,19 +42,21 @@ type pauseTarget struct {
 // children.
 func pauseTargets(b *testing.B) []pauseTarget {
 	c := targettest.Build(b, "meter.c")
+	cKept := cModule(b, "int kept(int n) { return n + 8; }")
 	cModule := cModule(b, "int answer(int n) { return n + 43; }")
 	g := newProgram(b, "meter")
-	gModule := g.module(b, "answer", edit{"return n + 42", "return n + 43"})
+	gModule := g.module(b, "answer", edit{"kept(n) + 42", "kept(n) + 43"})
+	gKept := g.module(b, "kept", edit{"return n * 7", "return n * 8"})
 	var targets []pauseTarget
 	for _, n := range []int{2, 16, 64, 256} {
 		targets = append(targets, pauseTarget{
-			fmt.Sprintf("c/threads=%d", n), c, cModule, "answer",
+			fmt.Sprintf("c/threads=%d", n), c, cModule, "answer", cKept,
 			func(t testing.TB) *meter.Meter { return meter.StartC(t, c, n) },
 		})
 	}
 	for _, n := range []int{10, 1000, 50000} {
 		targets = append(targets, pauseTarget{
-			fmt.Sprintf("go/goroutines=%d", n), g.exe, gModule, "main.answer",
+			fmt.Sprintf("go/goroutines=%d", n), g.exe, gModule, "main.answer", gKept,
 			func(t testing.TB) *meter.Meter { return meter.StartGo(t, g.exe, n) },
 		})
 	}
@@ -197,19 +200,24 @@ func (p *pauses) round(b *testing.B, target pauseTarget) {
 	if err := d.Detach(); err != nil {
 		b.Fatal(err)
 	}
-	p.darn(b, m, target, do)
+	p.darn(b, m, target, "darn-", do)
+	p.darn(b, m, target, "darn-alone-", do, patcher.WithoutResident())
 }
 
-// darn does all of Darn's operations.
-func (p *pauses) darn(b *testing.B, m *meter.Meter, target pauseTarget, do func(string, func() (*patcher.Receipt, error))) {
+// darn does all of Darn's operations, whose names begin with prefix.
+func (p *pauses) darn(b *testing.B, m *meter.Meter, target pauseTarget, prefix string, named func(string, func() (*patcher.Receipt, error)), options ...func(*patcher.Engine)) {
+	do := func(name string, op func() (*patcher.Receipt, error)) {
+		b.Helper()
+		named(prefix+name, op)
+	}
 	var proc *process.Process
 	var e *patcher.Engine
-	do("darn-attach", func() (r *patcher.Receipt, err error) {
+	do("attach", func() (r *patcher.Receipt, err error) {
 		if proc, err = process.Attach(m.Target.Pid()); err != nil {
 			return nil, err
 		}
 		counted := proc.Measure()
-		if e, err = patcher.Open(proc); err != nil {
+		if e, err = patcher.Open(proc, options...); err != nil {
 			return nil, errors.Join(err, proc.Close())
 		}
 		halts := proc.AttachHalt().Add(counted())
@@ -218,6 +226,12 @@ func (p *pauses) darn(b *testing.B, m *meter.Meter, target pauseTarget, do func(
 	defer proc.Close()
 	defer e.Close()
 	var patch *patcher.Patch
+	load := func(module string) func() (*patcher.Receipt, error) {
+		return func() (r *patcher.Receipt, err error) {
+			patch, r, err = e.Load(b.Context(), module)
+			return r, err
+		}
+	}
 	off := func() (r *patcher.Receipt, err error) {
 		_, r, err = e.Deactivate(b.Context(), patch.ID)
 		return r, err
@@ -226,22 +240,11 @@ func (p *pauses) darn(b *testing.B, m *meter.Meter, target pauseTarget, do func(
 		_, r, err = e.Activate(b.Context(), patch.ID, patcher.ActivateOptions{})
 		return r, err
 	}
-	load := "darn-load-first"
-	for range perRound {
-		do(load, func() (r *patcher.Receipt, err error) {
-			patch, r, err = e.Load(b.Context(), target.module)
-			return r, err
-		})
-		load = "darn-load"
-		do("darn-activate", on)
-		do("darn-toggle", off)
-		do("darn-toggle", on)
-		do("darn-toggle", off)
-		unload := func() (r *patcher.Receipt, err error) { return e.Unload(b.Context(), patch.ID) }
-		// Somebody may be in the new code just now. An attempt that is refused for
-		// that halts too, and counts.
+	// Somebody may be in the new code just now. An attempt that is refused for that
+	// halts too, and counts.
+	unload := func(name string) {
 		for {
-			err := p.measure(b, m, "darn-unload", unload)
+			err := p.measure(b, m, prefix+name, func() (*patcher.Receipt, error) { return e.Unload(b.Context(), patch.ID) })
 			if err == nil {
 				break
 			}
@@ -250,7 +253,21 @@ func (p *pauses) darn(b *testing.B, m *meter.Meter, target pauseTarget, do func(
 			}
 		}
 	}
-	do("darn-detach", without(func() error { return errors.Join(e.Close(), proc.Close()) }))
+	// The patch that stays keeps the arena, and the thread that Darn has in the
+	// program.
+	do("load-first", load(target.kept))
+	kept := patch
+	for range perRound {
+		do("load", load(target.module))
+		do("activate", on)
+		do("toggle", off)
+		do("toggle", on)
+		do("toggle", off)
+		unload("unload")
+	}
+	patch = kept
+	unload("unload-last")
+	do("detach", without(func() error { return errors.Join(e.Close(), proc.Close()) }))
 }
 
 // compute takes a processor's time and touches nothing.

@@ -15,8 +15,26 @@ import (
 // kind one has to.
 func TestReceiptsAgreeWithTheMeter(t *testing.T) {
 	m := cModule(t, "int answer(int n) { return n + 43; }")
-	mt := meter.StartC(t, targettest.Build(t, "meter.c"), 4)
-	e, _ := attach(t, mt.Target)
+	exe := targettest.Build(t, "meter.c")
+	for _, test := range []struct {
+		name    string
+		options []func(*patcher.Engine)
+	}{
+		{"with the resident thread", nil},
+		{"without", []func(*patcher.Engine){patcher.WithoutResident()}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			mt := meter.StartC(t, exe, 4)
+			e, _, _ := attachCounting(t, mt.Target, test.options...)
+			mustAgree(t, e, mt, m, test.options == nil)
+		})
+	}
+}
+
+// mustAgree does all operations with a module; running tells that its first
+// activation must not halt.
+func mustAgree(t *testing.T, e *patcher.Engine, mt *meter.Meter, m string, running bool) {
+	t.Helper()
 	var patch *patcher.Patch
 	operations := []struct {
 		name string
@@ -45,6 +63,9 @@ func TestReceiptsAgreeWithTheMeter(t *testing.T) {
 			seen := mt.During(func() { r, err = o.do() }).Longest()
 			if err != nil {
 				t.Fatalf("%s: %v", o.name, err)
+			}
+			if o.name == "first activation" && (r.Halts == 0) != running {
+				t.Errorf("the first activation makes %d halts, because %s", r.Halts, r.HaltedBecause)
 			}
 			halt := time.Duration(r.HaltMicros) * time.Microsecond
 			tolerance := 500*time.Microsecond + halt/10

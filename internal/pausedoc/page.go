@@ -68,9 +68,11 @@ another program computes* shows how long these are where Darn's, Delve's or gdb'
 computing takes a core. The p99 and the maximum of *nothing* tell how quiet the
 machine was. A p99 is given for a hundred samples or more.
 
-The patch is the only one each time, and goes again: with it goes the thread that
-Darn has in the program, so that each load is one that halts to make it. What loads
-and activations that halt nothing take is not in the table.
+The patch comes and goes again and again, while another one stays: so the memory
+for patches and the thread that Darn has in the program are made once, by the first
+load, which halts for that. The function that is patched is one whose entry one store
+redirects, so that the first activation halts nothing. *Without a thread in the
+program*, as with ` + "`--resident=never`" + `, the same is done under halts.
 
 *Receipt* is for how long the threads were halted as Darn's receipt says, which
 counts from the request to stop; *seen beyond it* is by how much the longest gap

@@ -24,11 +24,20 @@ static struct slot *slots;
 static long threads, busy, period;
 static long begun;
 
-// For tests to patch; long enough for a jump.
-__attribute__((noinline)) int answer(int n)
+// For tests to patch: the first instruction is as long as a jump, and in one word.
+__attribute__((noinline, aligned(16))) int answer(int n)
 {
-	__asm__ volatile("nop; nop; nop; nop" : "+r"(n));
-	return n + 42;
+	int more;
+	__asm__ volatile("movl $42, %0" : "=r"(more));
+	return n + more;
+}
+
+// For a patch that stays.
+__attribute__((noinline, aligned(16))) int kept(int n)
+{
+	int more;
+	__asm__ volatile("movl $7, %0" : "=r"(more));
+	return n + more;
 }
 
 static long now(void)
@@ -94,7 +103,7 @@ int main(int argc, char **argv)
 	}
 	// A sleep is not to last longer for the sake of others.
 	prctl(PR_SET_TIMERSLACK, 1);
-	begun = now();
+	begun = now() + kept(0);
 	pthread_attr_t small;
 	pthread_attr_init(&small);
 	pthread_attr_setstacksize(&small, 64 << 10);

@@ -137,7 +137,16 @@ var kinds = []Kind{
 	{"darn-activate", "Darn: activate, for the first time"},
 	{"darn-toggle", "Darn: deactivate, activate again"},
 	{"darn-unload", "Darn: unload"},
+	{"darn-unload-last", "Darn: unload, the last in the process"},
 	{"darn-detach", "Darn: detach"},
+	{"darn-alone-attach", "Darn without a thread in the program: attach"},
+	{"darn-alone-load-first", "the same: load, the first in the process"},
+	{"darn-alone-load", "the same: load"},
+	{"darn-alone-activate", "the same: activate, for the first time"},
+	{"darn-alone-toggle", "the same: deactivate, activate again"},
+	{"darn-alone-unload", "the same: unload"},
+	{"darn-alone-unload-last", "the same: unload, the last in the process"},
+	{"darn-alone-detach", "the same: detach"},
 }
 
 // Shown returns the kinds of operations of a target in their order, those that
