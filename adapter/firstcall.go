@@ -39,6 +39,9 @@ func (f *firstCall) called(threads []proc.Thread, idOf func(proc.Thread) int64) 
 	return nil
 }
 
+// watchesFirst is why it takes a halt to begin or to end the watch for a first call.
+const watchesFirst = "the first call of the new code is watched for"
+
 // watchFirst sets breakpoints on the new code of a patch. It must be called
 // before the patch is activated.
 func (w *watches) watchFirst(ctx context.Context, p *patcher.Patch) (process.HaltStats, error) {

@@ -46,28 +46,56 @@ func (s *patches) follow(ctx context.Context) (moved []dap.Breakpoint, halts pro
 		return nil, halts
 	}
 	halts, _ = s.p.withTarget(ctx, func(group *proc.TargetGroup) error {
-		s.watches.yield(group)
-		defer s.watches.settle(group)
-		old, files := s.old.Load(), s.files()
-		for _, bp := range group.LogicalBreakpoints {
-			if bp.LogicalID <= 0 || !bp.Enabled() {
-				continue
-			}
-			b := placed{bp: bp, target: group.Selected, old: old, files: files, told: s.told}
-			if !b.find() {
-				continue
-			}
-			changed := b.move()
-			now := b.report()
-			now.Id = s.told.name(now.Id)
-			if news := s.told.tell(now); news || changed {
-				moved = append(moved, now)
-			}
-		}
+		moved = s.place(group, s.files())
 		return nil
 	})
-	slices.SortFunc(moved, func(a, b dap.Breakpoint) int { return a.Id - b.Id })
 	return moved, halts
+}
+
+// place is follow where the target is stopped and locked. files are the modules that
+// are loaded.
+func (s *patches) place(group *proc.TargetGroup, files edits) (moved []dap.Breakpoint) {
+	s.watches.yield(group)
+	defer s.watches.settle(group)
+	old := s.old.Load()
+	var seen []seenBreakpoint
+	for _, bp := range group.LogicalBreakpoints {
+		if bp.LogicalID <= 0 || !bp.Enabled() {
+			continue
+		}
+		b := placed{bp: bp, target: group.Selected, old: old, files: files, told: s.told}
+		if !b.find() {
+			continue
+		}
+		changed := b.move()
+		seen = append(seen, b.seen())
+		now := b.report()
+		now.Id = s.told.name(now.Id)
+		if news := s.told.tell(now); news || changed {
+			moved = append(moved, now)
+		}
+	}
+	s.p.sees(seen, files)
+	slices.SortFunc(moved, func(a, b dap.Breakpoint) int { return a.Id - b.Id })
+	return moved
+}
+
+// evict moves the client's breakpoints out of a module that has just been unloaded,
+// in the halt in which it was.
+func (s *patches) evict(h *process.Halt, i patcher.Image) {
+	s.p.mu.Lock()
+	seen := s.p.sight
+	s.p.mu.Unlock()
+	inside := func(addr uint64) bool { return addr-i.Base < i.Size }
+	if !seen.stale && !slices.ContainsFunc(seen.client, func(b seenBreakpoint) bool {
+		return slices.ContainsFunc(b.set, inside) || slices.ContainsFunc(b.possible, func(at spot) bool { return inside(at.addr) })
+	}) {
+		return
+	}
+	moved := s.place(h.Group(), s.files().without(i))
+	s.lostMu.Lock()
+	defer s.lostMu.Unlock()
+	s.moved = append(s.moved, moved...)
 }
 
 // set passes the answer to a request for breakpoints to the client when they are
@@ -241,21 +269,20 @@ type placed struct {
 	files  edits
 	told   *told
 
-	path  string // the client's, of a breakpoint on a line
-	line  int    // as the client sees it
-	addrs []uint64
-	stale bool // its line is in old code only
+	path      string   // the client's, of a breakpoint on a line
+	line      int      // as the client sees it
+	asked     int      // as the session was told it
+	functions []string // of a breakpoint on a function
+	possible  []spot
+	addrs     []uint64
+	stale     bool // its line is in old code only
 }
 
 // find finds out where the breakpoint belongs; it returns false if that does not
 // depend on patches.
 func (b *placed) find() bool {
 	var all []uint64
-	var column int
-	if n, _ := fmt.Sscanf(b.bp.Name, "sourceBp Path=%q  Line=%d Column=%d", &b.path, &b.line, &column); n == 3 {
-		if column >= lineMark {
-			b.line = column - lineMark
-		}
+	if b.named() {
 		all = b.onLine()
 	} else if strings.HasPrefix(b.bp.Name, functionBreakpoint) {
 		// The session has looked the functions up.
@@ -265,7 +292,8 @@ func (b *placed) find() bool {
 				names = append(names, fn.Name)
 			}
 		}
-		for _, name := range b.told.standsFor(b.bp.LogicalID, names) {
+		b.functions = b.told.standsFor(b.bp.LogicalID, names)
+		for _, name := range b.functions {
 			addrs, _ := proc.FindFunctionLocation(b.target, name, 0)
 			for _, addr := range addrs {
 				all = append(all, behindPrologue(b.target, addr))
@@ -275,13 +303,9 @@ func (b *placed) find() bool {
 		return false
 	}
 	for _, addr := range all {
-		name := ""
-		if fn := b.target.BinInfo().PCToFunc(addr); fn != nil {
-			name = fn.Name
-		}
-		// The very entry isn't old code, but what is to stop there has to stop in
-		// what the jump there leads to.
-		if b.old.Left(addr, name) || b.old.Left(addr+1, name) {
+		at := spotAt(b.target, addr)
+		b.possible = append(b.possible, at)
+		if at.left(b.old) {
 			b.stale = true
 		} else if !slices.Contains(b.addrs, addr) {
 			b.addrs = append(b.addrs, addr)

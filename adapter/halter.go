@@ -231,6 +231,9 @@ func (p *proxy) Halt(ctx context.Context) (*process.Stop, error) {
 		WasRunning: h.wasRun,
 		Since:      h.asked,
 		Release: func() error {
+			p.mu.Lock()
+			p.seePlaces(group)
+			p.mu.Unlock()
 			unlock()
 			p.letGo(h)
 			if h.wasRun && h.joined == nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"github.com/darn-dev/darn/patcher"
 	builder "github.com/darn-dev/darn/patcher/build"
@@ -22,6 +23,13 @@ type edits []edited
 type edited struct {
 	patcher.Image
 	sources []module.Source
+	*lazyCode
+}
+
+// lazyCode is what a module has code of, when somebody asks.
+type lazyCode struct {
+	read sync.Once
+	has  *moduleCode
 }
 
 // with returns the edits of the modules that are loaded, of which e may know
@@ -42,13 +50,24 @@ images:
 				continue images
 			}
 		}
-		loaded := edited{Image: i}
+		loaded := edited{Image: i, lazyCode: new(lazyCode)}
 		if path := builder.KeptModule(i.Path, i.Module); path != "" {
 			if m, err := module.Open(path); err == nil {
 				loaded.sources = m.Manifest.Sources
 			}
 		}
 		now = append(now, loaded)
+	}
+	return now
+}
+
+// without returns the edits as they are when a module is unloaded.
+func (e edits) without(i patcher.Image) edits {
+	now := slices.Clone(e)
+	for k := range now {
+		if now[k].Image == i {
+			now[k].Size = 0
+		}
 	}
 	return now
 }

@@ -3,11 +3,13 @@ package adapter
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -68,6 +70,8 @@ func TestMain(m *testing.M) {
 		err = ServeStdio(ctx, cfg)
 	case "halts":
 		err = serveHalts(ctx, cfg)
+	case "counts":
+		err = serveCounting(ctx, cfg)
 	}
 	if err != nil && ctx.Err() == nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -97,6 +101,42 @@ func serveHalts(ctx context.Context, cfg Config) error {
 				panic(err)
 			}
 			fmt.Println("halts", p.haltOften(ctx, n, pause))
+		}
+	}()
+	return p.serve(ctx)
+}
+
+// serveCounting serves one session as Listen does, and counts how often the session
+// halts the running target: it does to answer requests for breakpoints, Darn's own
+// among them, and for a pause. It says the count whenever it is asked on standard
+// input, and begins anew.
+func serveCounting(ctx context.Context, cfg Config) error {
+	l, err := listen(cfg.Listen)
+	if err != nil {
+		return err
+	}
+	fmt.Println("DAP server listening at:", l.Addr())
+	conn, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	p := newProxy(conn, cfg)
+	var halts atomic.Int64
+	deliver := p.inner.deliver
+	p.inner.deliver = func(msg []byte) {
+		var h header
+		_ = json.Unmarshal(msg, &h)
+		p.mu.Lock()
+		ran := p.phase == running && p.still == nil
+		p.mu.Unlock()
+		if ran && (h.Type == "response" && setRequest(h.Command) || h.Event == "stopped") {
+			halts.Add(1)
+		}
+		deliver(msg)
+	}
+	go func() {
+		for s := bufio.NewScanner(os.Stdin); s.Scan(); {
+			fmt.Println("counted", halts.Swap(0))
 		}
 	}()
 	return p.serve(ctx)

@@ -23,9 +23,10 @@ import (
 
 // shop is testdata/targets/shop in a folder of its own, with a module that
 // takes 30 off its total, turns largest into smallest and answers anew who has
-// waited, one that takes 40 off, and one that panics where nobody recovers.
+// waited, one that takes 40 off, one that changes describe alone, and one that
+// panics where nobody recovers.
 type shop struct {
-	dir, exe, module, more, computed, fatal string
+	dir, exe, module, more, described, computed, fatal string
 }
 
 var theShop = sync.OnceValues(func() (*shop, error) {
@@ -48,8 +49,10 @@ var theShop = sync.OnceValues(func() (*shop, error) {
 		return nil, err
 	}
 	s.more, s.computed, s.fatal = filepath.Join(s.dir, "more.so"), filepath.Join(s.dir, "computed.so"), filepath.Join(s.dir, "fatal.so")
+	s.described = filepath.Join(s.dir, "described.so")
 	for output, edit := range map[string][]string{
-		s.module: {"return n * price", "return n*price - 30", "m = max(m, v)", "m = min(m, v)", `return "waited"`, `return "waited anew"`},
+		s.described: {`return "a " + t.label()`, `return "one " + t.label()`},
+		s.module:    {"return n * price", "return n*price - 30", "m = max(m, v)", "m = min(m, v)", `return "waited"`, `return "waited anew"`},
 		s.more: {"return n * price", "return n*price - 40", `return "a " + t.label()`, `return "one " + t.label()`,
 			// A closure that is kept, and captures more.
 			"func main() {", "func main() { numbers := []int{3, 9, 4}", "largest([]int{3, 9, 4})", "largest(numbers)"},

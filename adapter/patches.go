@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-delve/delve/pkg/proc"
 	"github.com/google/go-dap"
 
 	"github.com/darn-dev/darn/internal/guard"
@@ -37,10 +38,13 @@ type patches struct {
 
 	lostMu  sync.Mutex      // guards what follows
 	loaded  []patcher.Patch // as of the last change
-	lost    []patcher.Patch // of the process before the last restart
-	toOffer bool            // the client was not yet told of them
+	active  map[patcher.Image]bool
+	moved   []dap.Breakpoint // by the operation under way, in its own halt
+	lost    []patcher.Patch  // of the process before the last restart
+	toOffer bool             // the client was not yet told of them
 
 	watches watches
+	images  images
 	vigil   vigil
 	pending sync.Map // the activations that wait for a point or for the program to go on, by patch
 
@@ -53,7 +57,7 @@ type patches struct {
 func (s *patches) init(p *proxy) {
 	s.p = p
 	s.watches.init(p)
-	s.vigil.s = s
+	s.vigil.s, s.images.s = s, s
 	s.told = newTold()
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 }
@@ -74,6 +78,7 @@ func (s *patches) close() {
 		s.engine.Close()
 		s.target.Close()
 		s.engine, s.target = nil, nil
+		s.images.reset()
 		s.old.Store(nil)
 		s.edits.Store(nil)
 	}
@@ -112,7 +117,7 @@ func (s *patches) open(ctx context.Context) (*patcher.Engine, error) {
 	s.p.mu.Unlock()
 	engine, err := patcher.Open(target, options...)
 	if err == nil {
-		if err = engine.Watch(ctx, images{}); err != nil {
+		if err = engine.Watch(ctx, &s.images); err != nil {
 			engine.Close()
 		}
 	}
@@ -134,8 +139,12 @@ func (s *patches) note(ctx context.Context, e *patcher.Engine) {
 	s.old.Store(v.Old)
 	now := s.files().with(v.Images)
 	s.edits.Store(&now)
+	active := make(map[patcher.Image]bool)
+	for i, p := range v.Patches {
+		active[v.Images[i]] = p.State == patcher.Active
+	}
 	s.lostMu.Lock()
-	s.loaded = v.Patches
+	s.loaded, s.active = v.Patches, active
 	s.lostMu.Unlock()
 }
 
@@ -309,7 +318,7 @@ func (s *patches) perform(ctx context.Context, act *guard.Act, command string, r
 			if v, ok := s.pending.Load(a.ID); ok {
 				<-v.(*activation).over
 			}
-			r.Receipt.AddHalts(s.watches.unwatchFirst(ctx, a.ID))
+			r.Receipt.AddHalts(s.watches.unwatchFirst(ctx, a.ID), watchesFirst)
 		}
 	case "darn/unload":
 		reason = "unloaded"
@@ -385,7 +394,7 @@ func (s *patches) activate(ctx context.Context, e *patcher.Engine, a *arguments,
 		}
 		return result{}, err
 	}
-	r.Receipt.AddHalts(halts)
+	r.Receipt.AddHalts(halts, watchesFirst)
 	s.activated(ctx, e, r.Patch, r.Receipt)
 	return r, nil
 }
@@ -406,7 +415,7 @@ func (s *patches) needsARunningTarget(p *patcher.Patch) bool {
 // activated tells the client of an activation, and of the patches that it has
 // replaced.
 func (s *patches) activated(ctx context.Context, e *patcher.Engine, p *patcher.Patch, r *patcher.Receipt) {
-	r.AddHalts(s.watches.unwatchFirst(ctx, r.Replaced...))
+	r.AddHalts(s.watches.unwatchFirst(ctx, r.Replaced...), watchesFirst)
 	s.vigil.activated(ctx, e, p, r)
 	for _, id := range r.Replaced {
 		s.tell("deactivated", find(context.WithoutCancel(ctx), e, id), r)
@@ -425,12 +434,22 @@ func (s *patches) failed(ctx context.Context, e *patcher.Engine, id string, err 
 
 // changed tells the client what an operation has changed.
 func (s *patches) changed(ctx context.Context, e *patcher.Engine, reason string, p *patcher.Patch, receipt *patcher.Receipt) {
-	s.note(context.WithoutCancel(ctx), e)
-	if reason == "loaded" {
-		receipt.AddHalts(s.retry(context.WithoutCancel(ctx)))
+	ctx = context.WithoutCancel(ctx)
+	s.note(ctx, e)
+	s.takeInIfStopped(ctx)
+	move, refused := s.unsettled()
+	if refused {
+		receipt.AddHalts(s.retry(ctx), "the module has the code of a breakpoint that was refused")
 	}
-	moved, halts := s.follow(context.WithoutCancel(ctx))
-	receipt.AddHalts(halts)
+	s.lostMu.Lock()
+	moved := s.moved
+	s.moved = nil
+	s.lostMu.Unlock()
+	if move || refused {
+		more, halts := s.follow(ctx)
+		receipt.AddHalts(halts, "a breakpoint has to move")
+		moved = append(moved, more...)
+	}
 	for _, b := range moved {
 		s.p.event("breakpoint", dap.BreakpointEventBody{Reason: "changed", Breakpoint: b})
 	}
@@ -441,6 +460,48 @@ func (s *patches) changed(ctx context.Context, e *patcher.Engine, reason string,
 	if redraw {
 		s.p.event("invalidated", dap.InvalidatedEventBody{Areas: []dap.InvalidatedAreas{"stacks"}})
 	}
+}
+
+// takeInIfStopped has Delve take in what it was not told of, if the target stands
+// still for the client: there is no stop to come then.
+func (s *patches) takeInIfStopped(ctx context.Context) {
+	s.p.mu.Lock()
+	still := s.p.standing
+	s.p.mu.Unlock()
+	if still && s.images.waiting() {
+		_, _ = s.p.withTarget(ctx, func(*proc.TargetGroup) error { return nil })
+	}
+}
+
+// takeIn has Delve take in what it was not told of, at a stop, in the session's
+// goroutine.
+func (s *patches) takeIn() {
+	if !s.images.waiting() {
+		return
+	}
+	s.p.mu.Lock()
+	dbg := s.p.debugger
+	s.p.mu.Unlock()
+	group, unlock := dbg.LockTargetGroup()
+	defer unlock()
+	if ok, _ := group.Valid(); ok {
+		s.images.takeIn(group.Selected)
+	}
+}
+
+// takeInBefore has Delve take in what it was not told of before the session gets a
+// request to set breakpoints, which may be for code of a module.
+func (s *patches) takeInBefore(h *header) {
+	var a struct {
+		Breakpoints []json.RawMessage `json:"breakpoints"`
+	}
+	if !s.images.waiting() || json.Unmarshal(h.Arguments, &a) != nil || len(a.Breakpoints) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), holdPatience)
+	defer cancel()
+	// If it can't be they are looked at by the next change of a patch.
+	_, _ = s.p.withTarget(ctx, func(*proc.TargetGroup) error { return nil })
 }
 
 // tell sends the events about a patch. One that is not in the protocol goes to

@@ -3,9 +3,11 @@ package adapter
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/go-delve/delve/pkg/proc"
 	"github.com/google/go-dap"
 
 	"github.com/darn-dev/darn/patcher/process"
@@ -120,6 +122,14 @@ func (t *told) nameHits(event []byte) []byte {
 	})
 }
 
+// refusals returns the numbers of the breakpoints of a request that the session has
+// refused for want of their code, and 0 for the others.
+func (t *told) refusals(key string) []int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.refused[key])
+}
+
 // waits tells whether breakpoints of a request were refused.
 func (t *told) waits(key string) bool {
 	t.mu.Lock()
@@ -138,6 +148,9 @@ func (t *told) waits(key string) bool {
 func (s *patches) retry(ctx context.Context) (halts process.HaltStats) {
 	ctx, cancel := context.WithTimeout(ctx, holdPatience)
 	defer cancel()
+	if s.images.waiting() {
+		halts, _ = s.p.withTarget(ctx, func(*proc.TargetGroup) error { return nil })
+	}
 	since := time.Now()
 	s.p.mu.Lock()
 	if !s.p.waitFor(ctx, stepPatience, func() bool { return !s.p.stepping }) || s.p.ready() != nil {
@@ -167,7 +180,7 @@ func (s *patches) retry(ctx context.Context) (halts process.HaltStats) {
 	}
 	if asked > 0 && ran {
 		took := time.Since(since)
-		halts = process.HaltStats{Halts: asked, Total: took, Max: took}
+		halts = halts.Add(process.HaltStats{Halts: asked, Total: took, Max: took})
 	}
 	return halts
 }

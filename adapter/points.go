@@ -97,7 +97,8 @@ func (s *patches) activateLater(ctx context.Context, e *patcher.Engine, a *argum
 		v.wait.GiveUp()
 		return result{}, err
 	}
-	r.Receipt.AddHalts(halts.Add(more))
+	r.Receipt.AddHalts(halts, "the program is to be watched at a line")
+	r.Receipt.AddHalts(more, watchesFirst)
 	s.pending.Store(a.ID, v)
 	s.tell("pending", r.Patch, nil)
 	r.rest = func(ctx context.Context) error {

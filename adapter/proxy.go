@@ -160,6 +160,7 @@ func (p *proxy) fromClient(msg []byte) {
 	}
 	if setRequest(h.Command) {
 		p.letStepEnd()
+		p.patches.takeInBefore(h)
 	}
 	switch {
 	case h.Command == "initialize":
@@ -244,6 +245,9 @@ func (p *proxy) fromSession(msg []byte) {
 		p.pass(msg)
 		return
 	}
+	if h.Type == "response" && h.Success && (setRequest(h.Command) || h.Command == "setDataBreakpoints") {
+		p.look()
+	}
 	if h.Type == "response" && h.RequestSeq > firstAsk {
 		p.mu.Lock()
 		answer := p.waiting[h.RequestSeq]
@@ -255,6 +259,7 @@ func (p *proxy) fromSession(msg []byte) {
 		return
 	}
 	if h.Event == "stopped" {
+		p.patches.takeIn()
 		var onward string
 		if msg, onward = p.threads.atStop(msg); onward != "" {
 			p.mu.Lock()
@@ -277,11 +282,20 @@ func (p *proxy) fromSession(msg []byte) {
 		}
 		_ = json.Unmarshal(msg, &h)
 	}
+	if h.Event == "stopped" || h.Event == "initialized" {
+		p.mu.Lock()
+		p.standing = true
+		p.mu.Unlock()
+	}
+	if h.Event == "stopped" {
+		p.patches.takeIn() // what has come since, the rest sees that it stands
+	}
 	pid := 0
 	if h.Event == "initialized" {
 		group, unlock := debuggerOf(p.session).LockTargetGroup()
 		pid = group.Selected.Pid()
 		p.threads.begin(group)
+		p.seeAll(group)
 		unlock()
 	}
 	p.mu.Lock()
@@ -328,6 +342,22 @@ func (p *proxy) fromSession(msg []byte) {
 		}))
 	default:
 		p.pass(msg)
+	}
+}
+
+// look sees the breakpoints after the session has set some, in its goroutine, while
+// the target stands still for that.
+func (p *proxy) look() {
+	p.mu.Lock()
+	dbg := p.debugger
+	p.mu.Unlock()
+	if dbg == nil {
+		return
+	}
+	group, unlock := dbg.LockTargetGroup()
+	defer unlock()
+	if ok, _ := group.Valid(); ok {
+		p.seeAll(group)
 	}
 }
 

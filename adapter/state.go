@@ -27,6 +27,9 @@ type state struct {
 	withoutResident bool
 	// attached is set if the target lived before the session.
 	attached bool
+	// standing is set from the time on at which the session has said that the target
+	// has stopped, a little before phase, until it is resumed.
+	standing bool
 	// resume is the sequence number of the request that made the target run.
 	resume int
 	// stepping is set while a step is under way. A halt in this time could
@@ -52,6 +55,8 @@ type state struct {
 	lastSets map[string]*header
 	// setting counts those that the session has not answered.
 	setting int
+	// sight is what was last seen of the breakpoints.
+	sight sight
 	// launch is what the target was launched with.
 	launch json.RawMessage
 	// substitute are the client's rules to turn its paths into the program's.
@@ -77,6 +82,9 @@ func (p *proxy) forwarded(h *header, stepGoesOn bool) {
 		p.withoutResident = p.withoutResident || residentForbidden(h)
 	case "pause", "restart", "disconnect":
 		p.pausing = p.phase == running
+		if h.Command == "restart" {
+			p.sight = sight{} // the next process has its breakpoints elsewhere
+		}
 	case "configurationDone", "continue", "reverseContinue":
 		p.resumed(h, stepGoesOn)
 	case "next", "stepIn", "stepOut", "stepBack":
@@ -88,7 +96,7 @@ func (p *proxy) resumed(h *header, stepping bool) {
 	if p.phase != stopped {
 		return // the session refuses it
 	}
-	p.phase, p.resume, p.stepping = running, h.Seq, stepping
+	p.phase, p.resume, p.stepping, p.standing = running, h.Seq, stepping, false
 	p.run++
 	p.halted, p.coincided, p.interrupted = false, nil, false
 	p.broadcast()
@@ -112,7 +120,7 @@ func (p *proxy) stepGoesOn() bool {
 // answered notes a response of the session's.
 func (p *proxy) answered(h *header) {
 	if h.RequestSeq == p.resume && !h.Success && p.phase == running {
-		p.phase, p.stepping = stopped, false
+		p.phase, p.stepping, p.standing = stopped, false, true
 		p.broadcast()
 	}
 }

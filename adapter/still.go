@@ -63,6 +63,7 @@ func (p *proxy) withTarget(ctx context.Context, f func(*proc.TargetGroup) error)
 		return process.HaltStats{}, err
 	}
 	threads := len(stop.Group.Selected.ThreadList())
+	p.patches.images.takeIn(stop.Group.Selected)
 	err = f(stop.Group)
 	_ = stop.Release() // has no error
 	if !stop.WasRunning {

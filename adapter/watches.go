@@ -245,6 +245,9 @@ func (w *watches) look(stopped bool) (reached []*point, threads int, call *calle
 	if len(reached) > 0 || call != nil {
 		w.settle(group)
 	}
+	w.p.mu.Lock()
+	w.p.seePlaces(group)
+	w.p.mu.Unlock()
 	return reached, len(all), call, stepped, others
 }
 

@@ -14,11 +14,12 @@ type Image struct {
 	Size   uint64 // bytes
 }
 
-// Debugger is told of modules while the target is halted. It must not use the
-// Engine.
+// Debugger is told of modules that come and go. It must not use the Engine.
 type Debugger interface {
-	// Loaded is called when a module is in the target. It may be called for one
-	// that was told of already.
+	// Loaded is called when a module is in the target, under a halt or with nil
+	// without one: then the debugger, which can't take it in while the target runs,
+	// does when that stands still next. It may be called for one that was told of
+	// already.
 	Loaded(h *process.Halt, i Image)
 	// Unloading is called when a module is to be unloaded: no breakpoint of the
 	// debugger's may stay in it. Loaded follows if it stays, otherwise Unloaded.

@@ -37,8 +37,7 @@ type LoadOptions struct {
 // path, which it was read from, is not read again: it is only told where that
 // was. Nothing runs the module before it is activated. The first load makes one
 // halt, for the arena and the resident thread. Others make one if there is no such
-// thread, if the module brings itabs, or if a debugger has to be told of it. The
-// target may run or be stopped.
+// thread, or if the module brings itabs. The target may run or be stopped.
 //
 // Refused with build-id-mismatch, text-mismatch,
 // already-loaded, symbol-unresolved and the other codes of binding, with
@@ -165,7 +164,7 @@ func (t *transition) load(ctx context.Context, m *module.Module, path string, fr
 	}
 	pieces := append(pieces(c.image), code...)
 	// Where there has to be a halt for the rest too, it is the one for the arena.
-	whole := fresh && (e.alone != "" || e.debugger != nil || e.lang.checkConcurrent(c.image) != "")
+	whole := fresh && (e.alone != "" || e.lang.checkConcurrent(c.image) != "")
 	if !whole {
 		if fresh {
 			if err := e.haltUntil(ctx, manyTries, t.reserve); err != nil {
@@ -180,6 +179,9 @@ func (t *transition) load(ctx context.Context, m *module.Module, path string, fr
 			pieces = nil
 		}
 		if placed, err := t.placeWithoutHalt(p, c.image, pieces); placed || err != nil {
+			if placed && e.debugger != nil {
+				e.debugger.Loaded(nil, p.image())
+			}
 			return err
 		}
 	}
@@ -341,12 +343,7 @@ func (t *transition) mapAll(pieces []piece) error {
 // nothing has changed, and t.because says why not.
 func (t *transition) placeWithoutHalt(p *patchRecord, image *link.Image, pieces []piece) (placed bool, err error) {
 	e := t.e
-	switch why := e.needsHalt(); {
-	case why != "":
-		t.because = why
-	case e.debugger != nil:
-		t.because = "the debugger takes in the module's functions while the program stands still"
-	default:
+	if t.because = e.needsHalt(); t.because == "" {
 		t.because = e.lang.checkConcurrent(image)
 	}
 	if t.because != "" {

@@ -65,7 +65,7 @@ func (s *switching) withoutHalt(ctx context.Context) (done bool, err error) {
 	for i, c := range s.entries {
 		now[i] = c.redirect.Now
 	}
-	steady, err := s.e.p.Steady(func() error {
+	why, err := s.e.p.Steady(s.words(), func() error {
 		s.steady = true
 		defer func() { s.steady = false }()
 		if err := s.prepare(); err != nil {
@@ -73,8 +73,8 @@ func (s *switching) withoutHalt(ctx context.Context) (done bool, err error) {
 		}
 		return s.rewrite(s.unshared)
 	})
-	if !steady {
-		s.because = "the debugger may be about to set a breakpoint"
+	if why != "" {
+		s.because = why
 		return false, nil
 	}
 	if err == nil || s.done {
@@ -98,6 +98,23 @@ func (s *switching) withoutHalt(ctx context.Context) (done bool, err error) {
 	}
 	s.because = err.Error()
 	return false, nil
+}
+
+// words returns the addresses of the aligned words in which code changes that
+// threads may run meanwhile.
+func (s *switching) words() (words []uint64) {
+	add := func(at uint64, n int) {
+		for w := at &^ 7; w < at+uint64(n); w += 8 {
+			words = append(words, w)
+		}
+	}
+	for _, w := range s.links {
+		add(w.Addr, len(w.New))
+	}
+	for _, c := range s.entries {
+		add(c.redirect.at(), len(c.want))
+	}
+	return words
 }
 
 // unshared returns an error if a child shares a page in which one of the writes is:

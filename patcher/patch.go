@@ -1,6 +1,7 @@
 package patcher
 
 import (
+	"strings"
 	"time"
 
 	"github.com/darn-dev/darn/patcher/finding"
@@ -48,7 +49,7 @@ type Receipt struct {
 	Halts          int       `json:"halts"`          // how often threads of a running target were kept from running
 	HaltMicros     int64     `json:"haltMicros"`     // for how long altogether
 	ThreadsHalted  int       `json:"threadsHalted"`  // the most threads in one halt
-	// HaltedBecause says why there was a halt in an operation that often needs none.
+	// HaltedBecause says why there were halts, "" if there were none.
 	HaltedBecause string         `json:"haltedBecause,omitempty"`
 	Encodings     map[string]int `json:"encodings,omitempty"`
 	// Replaced holds the ids of the patches that an activation has deactivated
@@ -77,12 +78,27 @@ func newReceipt(op Operation, start time.Time, halts process.HaltStats) *Receipt
 	}
 }
 
-// AddHalts counts halts that the caller of the operation made for its sake.
-func (r *Receipt) AddHalts(halts process.HaltStats) {
+// AddHalts counts halts that the caller of the operation made for its sake, and
+// says why.
+func (r *Receipt) AddHalts(halts process.HaltStats, because string) {
+	if halts.Halts == 0 {
+		return
+	}
+	r.because(because)
 	r.DurationMicros += halts.Total.Microseconds()
 	r.Halts += halts.Halts
 	r.HaltMicros += halts.Total.Microseconds()
 	r.ThreadsHalted = max(r.ThreadsHalted, halts.ThreadsHalted)
+}
+
+// because adds to why there were halts.
+func (r *Receipt) because(why string) {
+	switch {
+	case r.HaltedBecause == "":
+		r.HaltedBecause = why
+	case why != "" && !strings.Contains(r.HaltedBecause, why):
+		r.HaltedBecause += "; " + why
+	}
 }
 
 // TargetInfo identifies the target of an Engine.

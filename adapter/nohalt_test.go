@@ -1,0 +1,144 @@
+package adapter
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-dap"
+
+	"github.com/darn-dev/darn/patcher"
+)
+
+// counter is a session whose adapter counts how often it halts the target.
+type counter struct {
+	*client
+	adapter *child
+	in      io.Writer
+}
+
+// count starts an adapter that counts, and a client of it.
+func count(t *testing.T) *counter {
+	t.Helper()
+	adapter, addr, in := server(t, "counts 127.0.0.1:0")
+	return &counter{connect(t, addr, nil), adapter, in}
+}
+
+// halts returns how often the target was halted since it was last asked.
+func (c *counter) halts() (n int) {
+	c.t.Helper()
+	seen := len(c.adapter.out.String())
+	fmt.Fprintln(c.in)
+	eventually(c.t, "a count", func() bool {
+		said, whole := strings.CutSuffix(c.adapter.out.String()[seen:], "\n")
+		_, err := fmt.Sscanf(said, "counted %d", &n)
+		return err == nil && whole
+	})
+	return n
+}
+
+// makes makes a request of Darn's that must halt the target as often as is wanted,
+// by its receipt and by the count.
+func (c *counter) makes(want int, command string, arguments map[string]any) *patcher.Patch {
+	c.t.Helper()
+	c.halts()
+	var r result
+	c.call("darn/"+command, arguments, &r)
+	if n := c.halts(); n != want || r.Receipt.Halts != want {
+		c.t.Errorf("darn/%s halted the target %d times, by its receipt %d times (%s), want %d", command, n, r.Receipt.Halts, r.Receipt.HaltedBecause, want)
+	}
+	if (r.Receipt.HaltedBecause == "") != (want == 0) {
+		c.t.Errorf("darn/%s with %d halts says that it halted because %q", command, want, r.Receipt.HaltedBecause)
+	}
+	return r.Patch
+}
+
+// A breakpoint makes an activation halt the target if it has to move, and for
+// nothing else.
+func TestActivationsHaltForBreakpointsThatMove(t *testing.T) {
+	s, target, get := openShop(t)
+	main := filepath.Join(s.dir, "main.go")
+	elsewhere, patched := lineOf(t, main, `fmt.Sprintf("hello %s"`), lineOf(t, main, `return "a " + t.label()`)
+	for _, test := range []struct {
+		name  string
+		lines []int
+		halts int
+	}{
+		{"none", nil, 0},
+		{"elsewhere", []int{elsewhere}, 0},
+		{"in a function that is replaced", []int{elsewhere, patched}, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := count(t)
+			c.attach(target.Process.Pid)
+			if set := c.breakpoints(main, test.lines...); len(set) != len(test.lines) {
+				t.Fatalf("%+v", set)
+			}
+			c.configured()
+			p := c.patch("load", map[string]any{"path": s.described})
+			id := map[string]any{"id": p.ID}
+			for range 2 {
+				c.makes(test.halts, "activate", id)
+				c.makes(test.halts, "deactivate", id)
+			}
+			c.patch("unload", id)
+			c.disconnect(false)
+			mustAnswer(t, get)
+		})
+	}
+}
+
+// A load halts the target for the arena and the thread only. The debugger, which
+// could take the module in under a halt only, does at the next stop: then it sees
+// into the new code.
+func TestLoadsOfASessionDoNotHalt(t *testing.T) {
+	s, target, get := openShop(t)
+	c := count(t)
+	c.attach(target.Process.Pid)
+	main := filepath.Join(s.dir, "main.go")
+	c.breakpoints(main, lineOf(t, main, `fmt.Sprintf("hello %s"`))
+	c.configured()
+	first := c.makes(1, "load", map[string]any{"path": s.described})
+	second := c.makes(0, "load", map[string]any{"path": s.module})
+	c.makes(0, "activate", map[string]any{"id": first.ID})
+	c.patch("activate", map[string]any{"id": second.ID})
+	anew := make(chan string, 1)
+	go func() { anew <- get("/wait") }()
+	eventually(t, "a call waits", func() bool { return get("/waiting") == "1" })
+	c.call("pause", dap.PauseArguments{}, nil)
+	stop := c.stoppedFor("pause")
+	if f := c.framesNamed("main.wait"); len(f) != 1 || f[0].Name != "main.wait" || f[0].Source == nil || f[0].Source.Path != main {
+		t.Errorf("the frames in the new code are %+v", f)
+	}
+	c.resume("continue", stop.ThreadId)
+	get("/release")
+	if got := <-anew; got != "waited anew" {
+		t.Errorf("the answer is %s", got)
+	}
+	for _, p := range []*patcher.Patch{first, second} {
+		c.patch("deactivate", map[string]any{"id": p.ID})
+		c.patch("unload", map[string]any{"id": p.ID})
+	}
+	// What is loaded while the target stands still is known at once, and before
+	// breakpoints are set that may be for it.
+	p := c.patch("load", map[string]any{"path": s.described})
+	c.patch("unload", map[string]any{"id": p.ID})
+	p = c.patch("load", map[string]any{"path": s.described})
+	c.makes(0, "activate", map[string]any{"id": p.ID})
+	line := lineOf(t, main, `return "a " + t.label()`)
+	c.breakpoints(main, line)
+	go func() { anew <- get("/describe") }()
+	stop = c.stoppedFor("breakpoint")
+	if got := c.stack(stop.ThreadId); !strings.HasPrefix(got, fmt.Sprintf("main.describe:%d main.main.func3:", line)) {
+		t.Errorf("stopped at %s", got)
+	}
+	c.breakpoints(main)
+	c.resume("continue", stop.ThreadId)
+	if got := <-anew; got != "one pen" {
+		t.Errorf("the answer is %s", got)
+	}
+	c.disconnect(false)
+	mustAnswer(t, get)
+}
