@@ -14,11 +14,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/darn-dev/darn/patcher/arena"
 	"github.com/darn-dev/darn/patcher/exe"
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/link"
+	"github.com/darn-dev/darn/patcher/module"
 	"github.com/darn-dev/darn/patcher/process"
 	"github.com/darn-dev/darn/patcher/redirect"
 	"github.com/darn-dev/darn/patcher/resident"
@@ -47,6 +49,10 @@ type Engine struct {
 	resident           *resident.Resident
 	alone, unstationed string
 	once               bool // see ForOneOperation
+	// spare tells that the arena was made before a load that has not come yet; coming
+	// is the module of that, if it is known.
+	spare  bool
+	coming *module.Module
 }
 
 // Open makes an Engine for a process, which may be stopped or running; if
@@ -60,21 +66,9 @@ type Engine struct {
 // gc-timeout or in-use if the rollback can't be made, with busy if the process
 // can't be halted, and with target-exited if it ends.
 func Open(p *process.Process, options ...func(*Engine)) (*Engine, error) {
-	e := &Engine{
-		turn: make(chan struct{}, 1), p: p, reg: &registry{Version: registryVersion},
-		waits: make(map[string]*Wait),
-	}
-	for _, option := range options {
-		option(e)
-	}
-	var err error
-	if e.exe, err = openTarget(p.ExePath()); err != nil {
-		if ended := p.Ended(); ended != nil {
-			err = ended
-		}
-		return nil, errors.Join(fmt.Errorf("process %d: %w", p.Pid(), err), e.letGo())
-	}
-	if err := e.open(); err != nil {
+	e := newEngine(options...)
+	e.p = p
+	if err := e.finish(); err != nil {
 		if ended := p.Ended(); ended != nil {
 			err = ended
 		}
@@ -82,6 +76,29 @@ func Open(p *process.Process, options ...func(*Engine)) (*Engine, error) {
 		return nil, err
 	}
 	return e, nil
+}
+
+func newEngine(options ...func(*Engine)) *Engine {
+	e := &Engine{turn: make(chan struct{}, 1), reg: &registry{Version: registryVersion}, waits: make(map[string]*Wait)}
+	for _, option := range options {
+		option(e)
+	}
+	return e
+}
+
+// finish opens of an Engine what is not open yet.
+func (e *Engine) finish() (err error) {
+	if e.exe == nil {
+		if e.exe, err = openTarget(e.p.ExePath()); err != nil {
+			return fmt.Errorf("process %d: %w", e.p.Pid(), err)
+		}
+	}
+	if e.lang == nil {
+		if err := e.openLanguage(); err != nil {
+			return err
+		}
+	}
+	return e.takeOver()
 }
 
 // openTarget opens the executable of a target with its symbols, and refuses one
@@ -130,13 +147,6 @@ func Check(pid int, symbols string) error {
 	return nil
 }
 
-func (e *Engine) open() error {
-	if err := e.openLanguage(); err != nil {
-		return err
-	}
-	return e.takeOver()
-}
-
 // Close waits until the operation under way, if any, has ended and lets go of
 // the Engine's own resources; the resident thread ends. Patches stay as they are; the Process stays open.
 // Operations are refused afterwards. Close may be called more than once.
@@ -151,7 +161,16 @@ func (e *Engine) Close() error {
 	return e.letGo()
 }
 
+// clearPatience is for how long a target may take to be halted in which an arena is
+// left that was not used. If it can't be the next Darn takes it away.
+const clearPatience = 5 * time.Second
+
 func (e *Engine) letGo() error {
+	if e.spare && e.failed == nil && e.p.Alive() {
+		ctx, cancel := context.WithTimeout(context.Background(), clearPatience)
+		defer cancel()
+		_ = e.p.Halt(ctx, e.clear)
+	}
 	err := e.dismiss()
 	if e.arena != nil && err == nil {
 		err = e.arena.Close()

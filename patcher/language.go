@@ -22,8 +22,10 @@ type language interface {
 	Prepare()
 	// checkIdentity refuses a module that is for another program or language.
 	checkIdentity(m *module.Module, path string) error
+	// near is where the code is that m patches, or if that is nil the program's own.
+	near(m *module.Module) (link.Range, error)
 	// planArena chooses the place of an arena near the code that m patches, which
-	// is the first to be loaded.
+	// is the first to be loaded, or if it is nil near the program's own.
 	planArena(m *module.Module) (*arena.Arena, error)
 	// bind computes the image of m at base, and what a user should know of it.
 	bind(m *module.Module, base uint64) (*link.Image, error)

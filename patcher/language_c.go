@@ -68,12 +68,19 @@ func (c *cTarget) checkIdentity(m *module.Module, path string) error {
 	return nil
 }
 
-func (c *cTarget) planArena(m *module.Module) (*arena.Arena, error) {
+func (c *cTarget) near(m *module.Module) (link.Range, error) {
 	set, err := c.Objects()
 	if err != nil {
-		return nil, err
+		return link.Range{}, err
 	}
-	r, err := clink.Near(m, set)
+	if m == nil {
+		return set.Objects[0].Text[0], nil
+	}
+	return clink.Near(m, set)
+}
+
+func (c *cTarget) planArena(m *module.Module) (*arena.Arena, error) {
+	r, err := c.near(m)
 	if err != nil {
 		return nil, err
 	}

@@ -59,6 +59,8 @@ func (g *goTarget) checkIdentity(m *module.Module, path string) error {
 	return nil
 }
 
+func (g *goTarget) near(*module.Module) (link.Range, error) { return g.target.Text(), nil }
+
 func (g *goTarget) planArena(*module.Module) (*arena.Arena, error) {
 	r := g.target.Text()
 	return arena.Plan(g.p, arena.Range{Start: r.Start, End: r.End})

@@ -84,10 +84,20 @@ func (e *Engine) LoadModule(ctx context.Context, m *module.Module, path string, 
 
 // load carries out a load; a first one makes the arena.
 func (e *Engine) load(ctx context.Context, m *module.Module, path string, libraries []finding.Finding) (id, because string, err error) {
+	if e.spare {
+		if err := e.checkIdentity(m, path); err != nil {
+			return "", "", err
+		}
+		if !e.fits(m) {
+			if err := e.p.Halt(ctx, e.clear); err != nil {
+				return "", "", err
+			}
+		}
+	}
 	fresh := e.arena == nil
 	if fresh {
 		err = e.checkIdentity(m, path)
-	} else {
+	} else if !e.spare {
 		err = e.notForked(OpLoad, fmt.Sprint(e.reg.Sequence+1))
 	}
 	if err != nil {
@@ -109,6 +119,7 @@ func (e *Engine) load(ctx context.Context, m *module.Module, path string, librar
 			if fresh {
 				t.because = "the arena is made"
 			}
+			e.spare, e.coming = false, nil
 			return t.id, t.because, nil
 		}
 		if err = t.rollback(err); t.done || e.failed != nil {

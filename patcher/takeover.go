@@ -18,6 +18,9 @@ import (
 // that it left half done is rolled back; an arena in which nothing is left is
 // given back.
 func (e *Engine) takeOver() error {
+	if e.spare {
+		return nil
+	}
 	a, err := e.arena, error(nil)
 	if a == nil { // else Attach has opened it
 		if a, err = arena.Open(e.p); errors.Is(err, arena.ErrNone) {

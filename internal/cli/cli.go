@@ -16,6 +16,7 @@ import (
 
 	"github.com/darn-dev/darn/internal/guard"
 	"github.com/darn-dev/darn/patcher"
+	"github.com/darn-dev/darn/patcher/module"
 	"github.com/darn-dev/darn/patcher/process"
 )
 
@@ -34,6 +35,7 @@ type app struct {
 	symbols        string
 	children       bool // also the process's children
 	resident       string
+	coming         *module.Module // what is to be loaded, if it can be read
 
 	attached *patcher.Receipt // of the attach of a headless command
 

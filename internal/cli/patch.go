@@ -90,7 +90,11 @@ func (a *app) residentOptions(op string) []func(*patcher.Engine) {
 	switch patcher.Operation(op) {
 	case patcher.OpLoad, patcher.OpActivate, patcher.OpDeactivate:
 		if a.resident == residentAuto {
-			return []func(*patcher.Engine){patcher.ForOneOperation()}
+			options := []func(*patcher.Engine){patcher.ForOneOperation()}
+			if a.coming != nil {
+				options = append(options, patcher.ForLoading(a.coming))
+			}
+			return options
 		}
 	}
 	return []func(*patcher.Engine){patcher.WithoutResident()}
@@ -150,6 +154,8 @@ constructors, and stays when the patch is unloaded.`,
 			if err := a.checkResident(); err != nil {
 				return err
 			}
+			// What is wrong with it is said when it is to be loaded.
+			a.coming, _ = module.Open(path)
 			return a.eachProcess(string(patcher.OpLoad), pid, func(e *patcher.Engine, act *guard.Act) error {
 				m, found, err := act.Open(path, guard.OwnerOf(e.Target().PID)...)
 				if err != nil {

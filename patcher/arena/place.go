@@ -11,6 +11,8 @@ const (
 	// reach is how far a rel32 operand leads, less room for the length of an
 	// instruction.
 	reach = 1<<31 - pageSize
+	// Reach is how far code in an arena may be from code outside, in bytes.
+	Reach = reach
 	// usualSize and leastSize bound the size of an arena. The image of a big
 	// Go program spans a few hundred MiB of address space.
 	usualSize = 1 << 30

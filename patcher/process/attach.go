@@ -33,7 +33,8 @@ import (
 func Attach(pid int) (*Process, error) { return AttachAnd(pid, nil) }
 
 // AttachAnd is Attach, and calls fn, if not nil, when the process is traced and
-// still stopped. What fn does counts to the halt that Attach is.
+// still stopped. What fn does counts to the halt that Attach is; Halt of the
+// Process makes none of its own meanwhile.
 func AttachAnd(pid int, fn func(*Halt)) (p *Process, err error) {
 	EndWatch(pid)
 	guard, _ := StartGuard(pid) // it goes without, and says below why it may not be traced

@@ -76,6 +76,12 @@ func (t *tracer) Halt(ctx context.Context) (*Stop, error) {
 	case <-ctx.Done():
 		return nil, t.gaveUp(ctx)
 	}
+	t.mu.Lock()
+	still := t.stopped == nil
+	t.mu.Unlock()
+	if still { // in AttachAnd
+		return &Stop{Group: t.group, Release: func() error { <-t.turn; return nil }}, nil
+	}
 	since, err := t.stop(ctx)
 	if err != nil {
 		return nil, err
