@@ -53,6 +53,7 @@ func stopAt(t *testing.T, step int, trouble func(), args ...string) (r result, r
 	}
 	done := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(done) }()
+	defer func() { _ = cmd.Process.Kill() }() // if the trouble can't be made
 	for ended := false; !ended && !reached; time.Sleep(time.Millisecond) {
 		select {
 		case <-done:
@@ -110,6 +111,7 @@ func TestTroublesInTheMiddle(t *testing.T) {
 		ends  bool           // the target is no more, or is another
 	}{
 		{"killed", signal(syscall.SIGKILL), []finding.Code{finding.TargetExited}, true},
+		{"out of memory", exhaust, []finding.Code{finding.TargetExited}, true},
 		{"stopped", signal(syscall.SIGSTOP), []finding.Code{finding.Busy, finding.WrongState}, false},
 		{"forks", signal(syscall.SIGUSR1), []finding.Code{finding.InUse, finding.Busy}, false},
 		{"is replaced", signal(syscall.SIGUSR2), []finding.Code{finding.TargetExited, finding.NotLoaded}, true},

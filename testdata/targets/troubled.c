@@ -1,6 +1,7 @@
 // Asks for an answer again and again, and prints it. Makes trouble when asked to:
 // SIGUSR1 forks a child that goes on as it does, SIGUSR2 replaces the program by
-// itself, SIGHUP forbids it to map memory (seccomp), SIGALRM ends it with status 7.
+// itself, SIGHUP forbids it to map memory (seccomp), SIGALRM ends it with status 7,
+// SIGPROF takes all the memory that there is.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/filter.h>
@@ -8,6 +9,8 @@
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -38,8 +41,8 @@ static int forbid(void)
 
 int main(int argc, char **argv)
 {
-	const int all[] = {SIGUSR1, SIGUSR2, SIGHUP, SIGALRM};
-	for (int i = 0; i < 4; i++)
+	const int all[] = {SIGUSR1, SIGUSR2, SIGHUP, SIGALRM, SIGPROF};
+	for (int i = 0; i < 5; i++)
 		signal(all[i], onTrouble);
 	for (int n = 0;; n = (n + 1) % 10) {
 		int s = trouble;
@@ -54,6 +57,8 @@ int main(int argc, char **argv)
 		}
 		if (s == SIGALRM)
 			_exit(7);
+		while (s == SIGPROF)
+			memset(malloc(1 << 20), 1, 1 << 20);
 		if (s == SIGHUP && forbid())
 			printf("not forbidden\n");
 		printf("%d\n", answer(n) - n);
