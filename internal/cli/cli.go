@@ -57,7 +57,7 @@ func Main(args []string, demo fs.FS, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 
-	a := &app{stdout: stdout, stderr: stderr, demo: demo}
+	a := &app{stdout: plain{stdout}, stderr: plain{stderr}, demo: demo}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -67,7 +67,7 @@ func Main(args []string, demo fs.FS, stdout, stderr io.Writer) int {
 		return exitDone
 	}
 	if usage, ok := errors.AsType[usageError](err); ok {
-		fmt.Fprintf(stderr, "darn: %v\nRun '%s --help' for usage.\n", usage, cmd.CommandPath())
+		fmt.Fprintf(a.stderr, "darn: %v\nRun '%s --help' for usage.\n", usage, cmd.CommandPath())
 		return exitUsage
 	}
 	if ctx.Err() != nil {

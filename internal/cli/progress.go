@@ -12,6 +12,9 @@ import (
 // progress returns a function that shows on w how far a long operation is,
 // and one that wipes that away. Both do nothing unless w is a terminal.
 func progress(w io.Writer) (show func(stage string, done, total int), wipe func()) {
+	if p, ok := w.(plain); ok {
+		w = p.Writer
+	}
 	if !isTerminal(w) {
 		return func(string, int, int) {}, func() {}
 	}
