@@ -20,7 +20,7 @@ describe('a program that is attached to', () => {
     tea.configure([{ name: 'Attach to tea', type: 'darn', request: 'attach', mode: 'local', processId: program.pid }]);
     wb = await openWindow(tea.folder);
     await wb.file('bill.go', 1);
-    await wb.debug();
+    await wb.page.keyboard.press('F5');
     await wb.status('no active patch').waitFor();
     await wb.showPatches();
   });
@@ -42,7 +42,7 @@ describe('a program that is attached to', () => {
     await wb.page.keyboard.press('Shift+F5');
     await wb.page.locator('.debug-toolbar').waitFor({ state: 'hidden' });
     await bill(right);
-    await wb.debug();
+    await wb.page.keyboard.press('F5');
     await wb.row('Patches', /zeros.*#1 · active/).waitFor();
     await wb.status('1 patch active').waitFor();
     await picture(wb, 'attached');

@@ -27,7 +27,7 @@ describe('the Go extension with darn as its dlv', () => {
 
   it('patches the program of a session', async () => {
     await wb.file('bill.go', tea.line('bill.go', 'fmt.Sprintf'));
-    await wb.debug();
+    await wb.page.keyboard.press('F5');
     await bill('3 cups of tea: 7.5 EUR');
     await wb.status('no active patch').waitFor();
     await wb.typeLine(tea.line('bill.go', 'fmt.Sprintf'), '\treturn fmt.Sprintf("%d cups of tea: %d.%02d EUR", o.cups, cents/100, cents%100)');

@@ -18,23 +18,32 @@ export class Workbench {
   async command(title: string): Promise<void> {
     await eventually(`the command ${title}`, async () => {
       await this.page.keyboard.press('F1');
-      await this.quickInput.fill(`>${title}`);
       try {
+        await this.quickInput.fill(`>${title}`, { timeout: 5000 });
         await this.quickRow(title).waitFor({ timeout: 2000 });
       } catch {
         // A window has its extensions' commands a little after it has opened.
-        await this.page.keyboard.press('Escape');
+        if (await this.quickInput.isVisible()) {
+          await this.page.keyboard.press('Escape');
+        }
         return false;
       }
       return true;
     }, true);
-    await this.press(this.quickRow(title), async () => !(await this.quickInput.isVisible()) || await this.quickInput.inputValue() !== `>${title}`);
+    const row = this.quickRow(title);
+    // Another list may follow, but not with this.
+    await this.press(row, async () => !(await row.isVisible()));
   }
 
-  /** Does something until it had its effect, as a person does, and fails if it never has. */
-  private async repeat(what: string, act: (patience: number) => Promise<void>, done: () => Promise<boolean>): Promise<void> {
+  /**
+   * Clicks until that had its effect, as a person does. The workbench ignores
+   * some clicks: a menu's entry listens from a tenth of a second after it was
+   * drawn, and what is drawn anew between the mouse's down and up is not clicked
+   * at all.
+   */
+  async press(what: Locator, done: () => Promise<boolean>, button: 'left' | 'right' = 'left'): Promise<void> {
     const end = Date.now() + patience;
-    await act(patience);
+    await what.click({ button });
     for (let wait = 500; ; wait *= 2) {
       const late = Date.now() + wait;
       while (Date.now() < late) {
@@ -44,19 +53,10 @@ export class Workbench {
         await this.page.waitForTimeout(20);
       }
       if (Date.now() > end) {
-        throw new Error(`${what} has no effect`);
+        throw new Error(`clicking ${String(what)} has no effect`);
       }
-      await act(wait).catch(() => undefined); // it had its effect just now
+      await what.click({ button, timeout: wait }).catch(() => undefined); // it had its effect just now
     }
-  }
-
-  /**
-   * Clicks until that had its effect. The workbench ignores some clicks: a
-   * menu's entry listens from a tenth of a second after it was drawn, and what
-   * is drawn anew between the mouse's down and up is not clicked at all.
-   */
-  async press(what: Locator, done: () => Promise<boolean>, button: 'left' | 'right' = 'left'): Promise<void> {
-    await this.repeat(`clicking ${String(what)}`, (timeout) => what.click({ button, timeout }), done);
   }
 
   /** Picks a row of an open list, which goes with that. */
@@ -68,14 +68,10 @@ export class Workbench {
   /** Checks a row of an open list of options. */
   async check(text: string): Promise<void> {
     const row = this.quickRow(text);
+    await row.waitFor();
     if (!(await row.isChecked())) {
       await this.press(row, () => row.isChecked());
     }
-  }
-
-  /** Starts debugging, as soon as the window knows what debuggers there are. */
-  async debug(): Promise<void> {
-    await this.repeat('F5', () => this.page.keyboard.press('F5'), () => this.page.locator('.debug-toolbar').isVisible());
   }
 
   /** Answers an open input box. */
