@@ -250,7 +250,7 @@ func (t *transition) reserve(h *process.Halt) (retry *finding.Refusal, err error
 // addPatch records p with its functions and redirects, and finds room for
 // their stubs and thunks. It returns the pieces of memory that these need
 // beyond what is mapped already.
-func (t *transition) addPatch(p *patchRecord, c *checked) ([]piece, error) {
+func (t *transition) addPatch(p *patchRecord, c *checked) (pieces []piece, err error) {
 	t.reg.Patches = append(t.reg.Patches, p)
 	var slots []slot
 	var pads []piece
@@ -261,24 +261,20 @@ func (t *transition) addPatch(p *patchRecord, c *checked) ([]piece, error) {
 		f.Marked = p.Init != nil && knowsGoroutine(&lf.Function)
 		p.Functions = append(p.Functions, f)
 		d := t.reg.redirect(lf.Entry)
+		var mapped []piece
 		if d == nil {
-			single, pad, mapped, why := t.oneStore(plan, &lf)
-			if single != nil {
-				plan = single
-			} else if plan.Encoding == redirect.DirectEncoding {
-				why = plan.Reason
-			}
-			d = newRedirect(plan)
-			d.Pad, d.Why = pad, why
-			pads = append(pads, mapped...)
+			d, mapped = t.newRedirect(p, f, plan, &lf)
 			t.reg.addRedirect(d)
+		} else if mapped, err = t.above(p, f, d, plan); err != nil {
+			return nil, err
 		}
+		pads = append(pads, mapped...)
 		f.Encoding = d.Encoding
-		if d.Encoding != redirect.DirectEncoding {
+		if d.Encoding != redirect.DirectEncoding && f.Stub == 0 {
 			slots = append(slots, slot{&f.Stub, padHalf(d)})
 		}
 	}
-	pieces, err := t.takeSlots(slots)
+	pieces, err = t.takeSlots(slots)
 	if err != nil {
 		return nil, err
 	}
@@ -318,24 +314,75 @@ func (d *redirectRecord) plan(p *redirect.Plan) (*redirect.Plan, error) {
 	return p, nil
 }
 
-// oneStore returns how the function of a plan is redirected by one store: with a
-// pad, if it needs one, and what has to be mapped for that. If it can't be it says
-// why.
-func (t *transition) oneStore(plan *redirect.Plan, f *link.Function) (single *redirect.Plan, pad uint64, mapped []piece, why string) {
+// newRedirect returns the redirect of a function that has none, by one store if that
+// can be, and what has to be mapped for it.
+func (t *transition) newRedirect(p *patchRecord, f *functionRecord, plan *redirect.Plan, lf *link.Function) (d *redirectRecord, mapped []piece) {
 	single, to, why := plan.OneStore()
-	if single == nil {
-		return nil, 0, nil, why
+	if single != nil {
+		why = t.e.lang.checkOneStore(single, lf)
 	}
-	if why := t.e.lang.checkOneStore(single, f); why != "" {
-		return nil, 0, nil, why
+	pad := uint64(0)
+	if why == "" && !anywhere(to) {
+		if p.reaches(f, single, to) {
+			f.Stub, mapped = t.takeStub(to)
+		}
+		if f.Stub == 0 {
+			pad, mapped = t.takePad(to)
+		}
+		if f.Stub == 0 && pad == 0 {
+			why = fmt.Sprintf("one store could make it lead to [%#x, %#x) only, where nothing more can be mapped", to.Start, to.End)
+		}
 	}
-	if to.End-to.Start >= redirect.Anywhere {
-		return single, 0, nil, ""
+	switch {
+	case why == "":
+		plan = single
+	case plan.Encoding == redirect.DirectEncoding:
+		why = plan.Reason
 	}
-	if pad, mapped = t.takePad(to); pad == 0 {
-		return nil, 0, nil, fmt.Sprintf("one store could make it lead to [%#x, %#x) only, where nothing more can be mapped", to.Start, to.End)
+	d = newRedirect(plan)
+	d.Pad, d.Why = pad, why
+	return d, mapped
+}
+
+// above finds a place for the stub of another patch on d, if it can't be anywhere: if
+// d's entry leads to its stubs by one store and without a pad.
+func (t *transition) above(p *patchRecord, f *functionRecord, d *redirectRecord, plan *redirect.Plan) (mapped []piece, err error) {
+	if d.Encoding != redirect.SingleEncoding || d.Pad != 0 {
+		return nil, nil
 	}
-	return single, pad, mapped, ""
+	single, to, _ := plan.OneStore()
+	if single == nil || anywhere(to) {
+		return nil, nil
+	}
+	if p.reaches(f, single, to) {
+		f.Stub, mapped = t.takeStub(to)
+	}
+	if f.Stub == 0 {
+		return nil, finding.Refuse(finding.OutOfRange,
+			fmt.Sprintf("the entry of %s was made to lead to [%#x, %#x), where there is no room for another patch", f.Symbol, to.Start, to.End),
+			"unload patches that are no longer needed")
+	}
+	return mapped, nil
+}
+
+// anywhere tells whether a window is no bound.
+func anywhere(w redirect.Window) bool { return w.End-w.Start >= redirect.Anywhere }
+
+// reaches tells whether f's stub and thunk can be in a window: whether there is room
+// for many, and all that they refer to is within reach.
+func (p *patchRecord) reaches(f *functionRecord, single *redirect.Plan, w redirect.Window) bool {
+	const reach = 1<<31 - 1<<12 // less than any instruction's
+	for _, at := range []uint64{w.Start, w.End} {
+		for _, to := range []uint64{f.Entry, p.Switch, f.called(), p.Base, p.Base + p.Size} {
+			if d := int64(to - at); d > reach || d < -reach {
+				return false
+			}
+		}
+		if _, err := single.Thunk(at); err != nil {
+			return false
+		}
+	}
+	return w.End-w.Start >= blockSize
 }
 
 // mapAll maps pieces.

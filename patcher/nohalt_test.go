@@ -3,6 +3,7 @@ package patcher_test
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
@@ -181,17 +182,35 @@ const pricier = "int total(int n) { return 7000 + n; }\n"
 // TestNoHaltC is TestNoHaltGo for a program in C, whose threads do nothing but call
 // the function.
 func TestNoHaltC(t *testing.T) {
-	for _, test := range []struct{ name, protection string }{
-		{"its first instruction has four bytes", "-fcf-protection"},
-		{"its first instruction has one byte", "-fcf-protection=none"},
+	for _, test := range []struct{ name, protection, lands string }{
+		{"its first instruction has four bytes", "-fcf-protection", "\x80\x3d"},    // cmpb, of a stub
+		{"its first instruction has one byte", "-fcf-protection=none", "\xff\x25"}, // jmp, of a pad
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			noHaltC(t, cshop(t, "-O0", test.protection, "-falign-functions=16"))
+			noHaltC(t, cshop(t, "-O0", test.protection, "-falign-functions=16"), test.lands)
 		})
 	}
 }
 
-func noHaltC(t *testing.T, exe string) {
+// landing returns the first two bytes of what a jump at an address leads to.
+func landing(t testing.TB, target *targettest.Target, at uint64) string {
+	t.Helper()
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", target.Pid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Close()
+	jump, first := make([]byte, 5), make([]byte, 2)
+	if _, err := mem.ReadAt(jump, int64(at)); err != nil || jump[0] != 0xe9 {
+		t.Fatalf("at %#x stands % x, %v", at, jump, err)
+	}
+	if _, err := mem.ReadAt(first, int64(at)+5+int64(int32(binary.LittleEndian.Uint32(jump[1:])))); err != nil {
+		t.Fatal(err)
+	}
+	return string(first)
+}
+
+func noHaltC(t *testing.T, exe, lands string) {
 	t.Helper()
 	modules := [twoPatches]string{cModule(t, pricier), cModule(t, "int total(int n) { return 8000 + n; }\n")}
 	target := targettest.Start(t, targettest.Command{Path: exe})
@@ -208,6 +227,9 @@ func noHaltC(t *testing.T, exe string) {
 		must(t, r, err, halts(), 0)
 		if r.Encodings["single"] != 1 {
 			t.Errorf("the encodings are %v", r.Encodings)
+		}
+		if got := landing(t, target, patches[i].Functions[0].Address); got != lands {
+			t.Errorf("the entry leads to % x.., not % x", got, lands)
 		}
 		prints(t, target, want)
 	}

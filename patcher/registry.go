@@ -101,7 +101,7 @@ type redirectRecord struct {
 	Single   bool              `json:"single"` // it lies in the first instruction
 	Old      []byte            `json:"old"`    // the bytes it overwrites
 	// Pad is a redirect.FarJump to the uppermost stub, at a place where one store can make the
-	// entry lead; 0 if the entry can lead to the stub itself.
+	// entry lead; 0 if the stubs are where it can lead.
 	Pad uint64 `json:"pad,omitempty"`
 	// Why says why the entry can't be written by one store, if it can't.
 	Why string `json:"why,omitempty"`

@@ -54,13 +54,17 @@ func (t *transition) takenNow() *taken {
 	}
 	for _, d := range t.reg.Redirects {
 		if d.Pad != 0 {
-			r := padRange(d.Pad)
-			for at := slotOf(r.Start); at < r.End; at += slotSize {
-				u.pads[at] = append(u.pads[at], r)
-			}
+			u.addPad(d.Pad)
 		}
 	}
 	return u
+}
+
+func (u *taken) addPad(pad uint64) {
+	r := padRange(pad)
+	for at := slotOf(r.Start); at < r.End; at += slotSize {
+		u.pads[at] = append(u.pads[at], r)
+	}
 }
 
 // padRange is what the pad of a redirect takes.
@@ -82,15 +86,31 @@ func (u *taken) holds(r goruntime.Range) bool {
 // mapping of its own in the target.
 const mostOutposts = 128
 
-// takePad returns a place for the pad of a redirect, which has to begin in a window,
-// in the arena or outside of it, and the piece that has to be mapped for it, if there
-// is none yet. It is 0 if there is no room.
+// takeStub returns a slot that has to begin in a window, and takePad a place for the
+// pad of a redirect, in the arena or outside of it, and the piece that has to be
+// mapped for it, if there is none yet. It is 0 if there is no room.
+func (t *transition) takeStub(w redirect.Window) (stub uint64, pieces []piece) {
+	if stub, pieces = t.takeIn(w, slotSize); stub != 0 {
+		t.used.stubs[stub] = true
+	}
+	return stub, pieces
+}
+
 func (t *transition) takePad(w redirect.Window) (pad uint64, pieces []piece) {
-	used := t.takenNow()
-	outposts := 0
+	if pad, pieces = t.takeIn(w, redirect.FarJumpSize); pad != 0 {
+		t.used.addPad(pad)
+	}
+	return pad, pieces
+}
+
+func (t *transition) takeIn(w redirect.Window, size uint64) (at uint64, pieces []piece) {
+	if t.used == nil {
+		t.used = t.takenNow()
+	}
+	used, outposts := t.used, 0
 	for _, b := range t.reg.Blocks {
-		if pad = used.within(b, w); pad != 0 {
-			return pad, nil
+		if at = used.within(b, w, size); at != 0 {
+			return at, nil
 		}
 		if b.Home != 0 {
 			outposts++
@@ -107,11 +127,11 @@ func (t *transition) takePad(w redirect.Window) (pad uint64, pieces []piece) {
 		}
 		b.Addr = addr
 		t.onUndo(func() error { t.e.arena.Free(addr, b.Size); return nil })
-		if pad = used.within(b, w); pad == 0 {
+		if at = used.within(b, w, size); at == 0 {
 			continue // it goes with the transition
 		}
 		t.reg.Blocks = append(t.reg.Blocks, b)
-		return pad, []piece{{addr: b.Addr, size: b.Size, prot: unix.PROT_READ | unix.PROT_EXEC}}
+		return at, []piece{{addr: b.Addr, size: b.Size, prot: unix.PROT_READ | unix.PROT_EXEC}}
 	}
 	return 0, nil
 }
@@ -137,8 +157,8 @@ func around(w redirect.Window) []place {
 	return []place{{near, near.End - near.Start}, {least, least.End - least.Start}}
 }
 
-// within returns a place for a pad in a window and a block, 0 if there is none.
-func (u *taken) within(b block, w redirect.Window) uint64 {
+// within returns a place of so many bytes in a window and a block, 0 if there is none.
+func (u *taken) within(b block, w redirect.Window, size uint64) uint64 {
 	// Where there is room it is a slot of its own, and shares no line of the cache
 	// with another one.
 	step := uint64(slotSize)
@@ -146,14 +166,14 @@ func (u *taken) within(b block, w redirect.Window) uint64 {
 	case n < slotSize:
 		step = 1
 	case n < blockSize:
-		step = redirect.FarJumpSize
+		step = size
 	}
 	at := max(b.Addr, w.Start)
 	if step == slotSize {
 		at = (at + slotSize - 1) &^ (slotSize - 1)
 	}
-	for ; at < w.End && at+redirect.FarJumpSize <= b.Addr+b.Size; at += step {
-		if !u.holds(padRange(at)) {
+	for ; at < w.End && at+size <= b.Addr+b.Size; at += step {
+		if !u.holds(goruntime.Range{Start: at, End: at + size}) {
 			return at
 		}
 	}

@@ -34,7 +34,7 @@ func TestPadsFindTheirPlaces(t *testing.T) {
 			}
 			for i, w := range test.windows {
 				used := tr.takenNow()
-				pad := used.within(b, w)
+				pad := used.within(b, w, redirect.FarJumpSize)
 				if (pad != 0) != test.found[i] {
 					t.Fatalf("number %d has the place %#x", i, pad)
 				}
@@ -67,7 +67,7 @@ func TestBlocksForPads(t *testing.T) {
 			w := redirect.Window{Start: start, End: start + size}
 			for _, p := range around(w) {
 				b := block{Addr: p.Start, Size: p.size}
-				if p.size != p.End-p.Start || b.Addr%4096 != 0 || b.Size%4096 != 0 || (&taken{}).within(b, w) == 0 {
+				if p.size != p.End-p.Start || b.Addr%4096 != 0 || b.Size%4096 != 0 || (&taken{}).within(b, w, redirect.FarJumpSize) == 0 {
 					t.Errorf("%#x..: %+v", start, p)
 				}
 			}

@@ -22,6 +22,7 @@ type transition struct {
 	done   bool
 	data   []goruntime.Block // what takeData gave
 	thunks []goruntime.Write // of a load, not written yet
+	used   *taken            // by a load so far, once it had to know
 	// h is the halt that it is in; nil while the target runs. See reach.go.
 	h *process.Halt
 	// steady tells that it is in Process.Steady, in which there is no halt.

@@ -149,7 +149,13 @@ func writeCalls(s *strings.Builder, v map[string]float64) {
 | of a function as it is | %.2f |
 | through an inactive patch | %.2f more |
 | through an active patch | %.2f more |
-`, v["plain-ns/call"], v["inactive-more-ns/call"], v["active-more-ns/call"])
+| through an inactive patch and a pad | %.2f more |
+| through an active patch and a pad | %.2f more |
+
+Each is two jumps, or three with a pad, which the entry of a function needs whose
+first instruction has one or two bytes. A jump takes a cycle.
+`, v["plain-ns/call"], v["inactive-more-ns/call"], v["active-more-ns/call"],
+		v["padded-inactive-more-ns/call"], v["padded-active-more-ns/call"])
 }
 
 // millis prints microseconds as milliseconds, with as many digits as tell something.
