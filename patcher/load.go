@@ -282,6 +282,9 @@ func (t *transition) addPatch(p *patchRecord, c *checked) (pieces []piece, err e
 	for i, f := range p.Functions {
 		d := t.reg.redirect(f.Entry)
 		if d.Encoding == redirect.DirectEncoding {
+			if f.Pad != 0 {
+				t.thunks = append(t.thunks, goruntime.Write{Addr: f.Pad, New: redirect.FarJump(f.Pad, f.called())})
+			}
 			continue
 		}
 		plan, err := d.plan(c.plans[i])
@@ -318,6 +321,9 @@ func (d *redirectRecord) plan(p *redirect.Plan) (*redirect.Plan, error) {
 // can be, and what has to be mapped for it.
 func (t *transition) newRedirect(p *patchRecord, f *functionRecord, plan *redirect.Plan, lf *link.Function) (d *redirectRecord, mapped []piece) {
 	single, to, why := plan.OneStore()
+	if single == nil && plan.Encoding == redirect.DirectEncoding {
+		return t.newDirect(f, plan, lf)
+	}
 	if single != nil {
 		why = t.e.lang.checkOneStore(single, lf)
 	}
@@ -344,20 +350,47 @@ func (t *transition) newRedirect(p *patchRecord, f *functionRecord, plan *redire
 	return d, mapped
 }
 
-// above finds a place for the stub of another patch on d, if it can't be anywhere: if
-// d's entry leads to its stubs by one store and without a pad.
+// newDirect is newRedirect for a function whose first instruction must not run
+// elsewhere.
+func (t *transition) newDirect(f *functionRecord, plan *redirect.Plan, lf *link.Function) (d *redirectRecord, mapped []piece) {
+	stored, to := plan.DirectStore()
+	if stored != nil && t.e.lang.checkOneStore(stored, lf) == "" {
+		if !anywhere(to) {
+			f.Pad, mapped = t.takePad(to)
+		}
+		if anywhere(to) || f.Pad != 0 {
+			d = newRedirect(stored)
+			d.Stored, d.Why = true, plan.Reason
+			return d, mapped
+		}
+	}
+	d = newRedirect(plan)
+	d.Why = plan.Reason
+	return d, nil
+}
+
+// above finds a place for the stub or the pad of another patch on d, if it can't be
+// anywhere: if d's entry leads there by one store, and not to a pad of its own.
 func (t *transition) above(p *patchRecord, f *functionRecord, d *redirectRecord, plan *redirect.Plan) (mapped []piece, err error) {
-	if d.Encoding != redirect.SingleEncoding || d.Pad != 0 {
+	var to redirect.Window
+	switch {
+	case d.Stored:
+		if _, to = plan.DirectStore(); anywhere(to) {
+			return nil, nil
+		}
+		f.Pad, mapped = t.takePad(to)
+	case d.Encoding == redirect.SingleEncoding && d.Pad == 0:
+		var single *redirect.Plan
+		if single, to, _ = plan.OneStore(); single == nil || anywhere(to) {
+			return nil, nil
+		}
+		if p.reaches(f, single, to) {
+			f.Stub, mapped = t.takeStub(to)
+		}
+	default:
 		return nil, nil
 	}
-	single, to, _ := plan.OneStore()
-	if single == nil || anywhere(to) {
-		return nil, nil
-	}
-	if p.reaches(f, single, to) {
-		f.Stub, mapped = t.takeStub(to)
-	}
-	if f.Stub == 0 {
+	if f.Stub == 0 && f.Pad == 0 {
 		return nil, finding.Refuse(finding.OutOfRange,
 			fmt.Sprintf("the entry of %s was made to lead to [%#x, %#x), where there is no room for another patch", f.Symbol, to.Start, to.End),
 			"unload patches that are no longer needed")

@@ -34,13 +34,15 @@ func (s *switching) whyHalt() string {
 	}
 	for _, c := range s.entries {
 		d := c.redirect
-		if d.Encoding != redirect.SingleEncoding {
-			why := d.Why
-			if d.Encoding == redirect.DirectEncoding {
-				why = "it has no switch: " + why
-			}
-			return fmt.Sprintf("the entry of %s can't be written while threads run: %s", s.name(d), why)
+		switch {
+		case d.Encoding == redirect.SingleEncoding, d.Stored && len(s.patch().Functions) == 1:
+			continue
+		case d.Stored:
+			return fmt.Sprintf("%s has no switch, and all functions of the patch are switched at the same instant: %s", s.name(d), d.Why)
+		case d.Encoding == redirect.DirectEncoding:
+			return fmt.Sprintf("the entry of %s can't be written while threads run: it has no switch: %s", s.name(d), d.Why)
 		}
+		return fmt.Sprintf("the entry of %s can't be written while threads run: %s", s.name(d), d.Why)
 	}
 	return ""
 }

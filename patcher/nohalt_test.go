@@ -177,6 +177,60 @@ func keepBusy(target *targettest.Target, paths ...string) (stop func()) {
 	return func() { close(over); <-done }
 }
 
+// TestNoHaltDirect: a function whose first instruction may fault has no switch. Its
+// entry is the switch, and one store is enough as long as it is the patch's only one.
+func TestNoHaltDirect(t *testing.T) {
+	s := newBoxShop(t)
+	modules := []string{
+		s.module(t, "weight1", edit{"return b.n*k + 1", "return b.n*k + 100"}),
+		s.module(t, "weight2", edit{"return b.n*k + 1", "return b.n*k + 200"}),
+		s.module(t, "both", edit{"return b.n*k + 1", "return b.n*k + 300", `return "a " + t.label()`, `return "one " + t.label()`}),
+	}
+	target := s.start(t)
+	busy := keepBusy(target, "/weigh", "/gc")
+	e, halts, detach := attachCounting(t, target)
+	var patches []*patcher.Patch
+	for _, m := range modules {
+		patches = append(patches, load(t, e, m))
+	}
+	for _, f := range patches[0].Functions {
+		if f.Encoding != redirect.DirectEncoding || !strings.Contains(f.EncodingReason, "accesses memory") {
+			t.Errorf("%s is %s: %s", f.Name, f.Encoding, f.EncodingReason)
+		}
+	}
+	halts()
+	for _, step := range []struct {
+		patch  int
+		on     bool
+		halts  int
+		weight string
+	}{
+		{0, true, 0, "108"}, {0, false, 0, "9"}, {0, true, 0, "108"},
+		{1, true, 0, "208"}, {0, false, 0, "208"}, {0, true, 0, "208"}, {1, false, 0, "108"},
+		{2, true, 1, "308"}, {2, false, 1, "108"}, {0, false, 0, "9"},
+	} {
+		var r *patcher.Receipt
+		var err error
+		if id := patches[step.patch].ID; step.on {
+			_, r, err = e.Activate(t.Context(), id, patcher.ActivateOptions{})
+		} else {
+			_, r, err = e.Deactivate(t.Context(), id)
+		}
+		must(t, r, err, halts(), step.halts)
+		expect(t, target, "/weigh", step.weight)
+	}
+	busy()
+	for _, p := range patches {
+		targettest.Eventually(t, "an unload", func() bool {
+			_, err := e.Unload(t.Context(), p.ID)
+			return err == nil
+		})
+	}
+	expect(t, target, "/weigh", "9")
+	detach()
+	target.MustLive()
+}
+
 const pricier = "int total(int n) { return 7000 + n; }\n"
 
 // TestNoHaltC is TestNoHaltGo for a program in C, whose threads do nothing but call

@@ -191,7 +191,7 @@ func (t *transition) entryBytes(d *redirectRecord, active func(*patchRecord) boo
 			return d.jump(f.landing())
 		}
 		if active(p) {
-			return d.jump(f.called())
+			return d.jump(f.direct())
 		}
 	}
 	return d.Old, nil

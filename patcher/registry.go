@@ -77,11 +77,20 @@ type functionRecord struct {
 	Stub uint64 `json:"stub,omitempty"`
 	// Marked tells whether the stub knows the goroutines that initialise the patch.
 	Marked bool `json:"marked,omitempty"`
-	// Pad is a jump to Stub, beside it; 0 if the entry leads straight there.
+	// Pad is a jump to Stub, beside it, or with a direct redirect to the new code;
+	// 0 if the entry leads straight there.
 	Pad uint64 `json:"pad,omitempty"`
 	// OldFrames counts the frames in code that the function replaces, when that
 	// was last looked at; notCounted if it was not since the activation.
 	OldFrames int `json:"oldFrames,omitempty"`
+}
+
+// direct is where a direct redirect leads.
+func (f *functionRecord) direct() uint64 {
+	if f.Pad != 0 {
+		return f.Pad
+	}
+	return f.called()
 }
 
 // called is where calls of the new code go.
@@ -99,7 +108,9 @@ type redirectRecord struct {
 	Offset   int               `json:"offset"` // of the jump, from Entry
 	Span     int               `json:"span"`   // of the instructions it covers, bytes
 	Single   bool              `json:"single"` // it lies in the first instruction
-	Old      []byte            `json:"old"`    // the bytes it overwrites
+	// Stored tells of a direct redirect that one store writes it.
+	Stored bool   `json:"stored,omitempty"`
+	Old    []byte `json:"old"` // the bytes it overwrites
 	// Pad is a redirect.FarJump to the uppermost stub, at a place where one store can make the
 	// entry lead; 0 if the stubs are where it can lead.
 	Pad uint64 `json:"pad,omitempty"`
@@ -254,7 +265,7 @@ func (r *registry) check() error {
 			if d := redirects[f.Entry]; d == nil || (f.Stub == 0) != (d.Encoding == redirect.DirectEncoding) {
 				return damaged("%s of patch %s has no redirect", f.Symbol, p.ID)
 			}
-			if f.Pad != 0 && slotOf(f.Pad) != slotOf(f.Stub) {
+			if f.Pad != 0 && f.Stub != 0 && slotOf(f.Pad) != slotOf(f.Stub) {
 				return damaged("the pad of %s of patch %s is not beside its stub", f.Symbol, p.ID)
 			}
 		}
@@ -263,7 +274,7 @@ func (r *registry) check() error {
 		if i > 0 && r.Redirects[i-1].Entry >= d.Entry {
 			return damaged("its redirects are out of order")
 		}
-		if d.Offset < 0 || d.Offset > redirect.JumpSize || d.Span < 1 || d.Span < redirect.JumpSize && d.Encoding != redirect.SingleEncoding || d.Span > slotSize ||
+		if d.Offset < 0 || d.Offset > redirect.JumpSize || d.Span < 1 || d.Span < redirect.JumpSize && d.Encoding != redirect.SingleEncoding && !d.Stored || d.Span > slotSize ||
 			len(d.Old) != redirect.JumpSize || len(d.Now) != redirect.JumpSize {
 			return damaged("redirect %d of it is none", i)
 		}

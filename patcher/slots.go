@@ -49,7 +49,12 @@ func (t *transition) takenNow() *taken {
 	u := &taken{map[uint64]bool{}, map[uint64][]goruntime.Range{}}
 	for _, p := range t.reg.Patches {
 		for _, f := range p.Functions {
-			u.stubs[slotOf(f.Stub)] = true
+			switch {
+			case f.Stub != 0:
+				u.stubs[slotOf(f.Stub)] = true
+			case f.Pad != 0:
+				u.addPad(f.Pad)
+			}
 		}
 	}
 	for _, d := range t.reg.Redirects {

@@ -114,6 +114,9 @@ func newBoxShop(t testing.TB) *shop {
 		const handlers = `	http.HandleFunc("/count", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, shelf.count(), total(1, 10))
 	})
+	http.HandleFunc("/weigh", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, shelf.weight(2))
+	})
 	http.HandleFunc("/spin", func(w http.ResponseWriter, r *http.Request) {
 		go outer()
 		fmt.Fprintln(w, "spinning")
@@ -130,6 +133,9 @@ var shelf = &box{4}
 
 //go:noinline
 func (b *box) count() int { return b.n + 1 }
+
+//go:noinline
+func (b *box) weight(k int) int { return b.n*k + 1 }
 
 var (
 	still atomic.Bool

@@ -173,6 +173,8 @@ func (t *transition) checkUnused(h *process.Halt, p *patchRecord, writes []gorun
 	for _, f := range p.Functions {
 		if f.Stub != 0 {
 			ranges = append(ranges, slotRange(f.Stub))
+		} else if f.Pad != 0 {
+			ranges = append(ranges, padRange(f.Pad))
 		}
 		if d := t.e.reg.redirect(f.Entry); d.Pad != 0 {
 			ranges = append(ranges, padRange(d.Pad))

@@ -38,28 +38,49 @@ const Anywhere = 1 << 31
 // then the redirect of p is to be written under a halt. A function that begins
 // with endbr64 loses it: Linux does not make user programs land on one.
 func (p *Plan) OneStore() (single *Plan, to Window, why string) {
-	q := &Plan{Entry: p.Entry, Encoding: SingleEncoding, Old: p.Old, Single: true, mayFault: p.mayFault}
+	q, in, why := p.inFirst()
+	if q == nil {
+		return nil, to, why
+	}
+	if reason := in.immovable(p.mayFault); reason != "" {
+		return nil, to, fmt.Sprintf("% x at +0x0 %s", q.covered, reason)
+	}
+	return q, q.window(), ""
+}
+
+// DirectStore is OneStore for a redirect without a switch, which leads to the new code:
+// its plan is as p, with DirectEncoding, but alters the first instruction only. It
+// is nil if that is unknown.
+func (p *Plan) DirectStore() (direct *Plan, to Window) {
+	q, _, _ := p.inFirst()
+	if q == nil {
+		return nil, to
+	}
+	q.Encoding, q.Reason = DirectEncoding, p.Reason
+	return q, q.window()
+}
+
+// inFirst returns a plan that alters nothing but the first instruction, and that.
+func (p *Plan) inFirst() (q *Plan, in inst, why string) {
+	q = &Plan{Entry: p.Entry, Encoding: SingleEncoding, Old: p.Old, Single: true, mayFault: p.mayFault}
 	if p.Offset > 0 {
 		q.Old = slices.Concat(endbr64, p.Old[:JumpSize-len(endbr64)])
 	}
 	first := slices.Concat(q.Old[:min(len(q.Old), p.Offset)], p.covered)
 	in, err := decode(first)
 	if err != nil {
-		return nil, to, "its first instruction is unknown"
-	}
-	if reason := in.immovable(p.mayFault); reason != "" {
-		return nil, to, fmt.Sprintf("% x at +0x0 %s", first[:in.len], reason)
+		return nil, in, "its first instruction is unknown"
 	}
 	q.Span, q.covered = in.len, bytes.Clone(first[:in.len])
 	q.StackCheck = in.stackCheck()
-	altered := min(in.len, JumpSize, wordSize-int(q.Entry%wordSize))
-	return q, q.window(altered), ""
+	return q, in, ""
 }
 
-// window is where a jump at the entry leads of which the first bytes, altered in
-// number, can be chosen.
-func (p *Plan) window(altered int) Window {
+// window is where a jump leads of which no more than the first instruction's first
+// bytes can be chosen, and those that one store writes.
+func (p *Plan) window() Window {
 	end := p.Entry + JumpSize
+	altered := min(p.Span, JumpSize, wordSize-int(p.Entry%wordSize))
 	if altered == JumpSize {
 		return Window{end - (1 << 31), end + math.MaxInt32}
 	}

@@ -69,8 +69,9 @@ func TestEveryFunctionOfRealBinaries(t *testing.T) {
 		path      func(testing.TB) string
 		jump, all float64 // least share of functions with a switch, and redirected at all
 		single    float64 // and by one store that leads somewhere above
+		stored    float64 // and so without a switch too
 		c         bool
-	}{{"go", goCommand, 0.85, 0.97, 0.89, false}, {"libc", libc, 0.8, 0.95, 0.97, true}} {
+	}{{"go", goCommand, 0.85, 0.97, 0.89, 0.93, false}, {"libc", libc, 0.8, 0.95, 0.97, 0.97, true}} {
 		t.Run(file.name, func(t *testing.T) {
 			im := readImage(t, file.path(t))
 			outcome := map[string]int{}
@@ -87,15 +88,22 @@ func TestEveryFunctionOfRealBinaries(t *testing.T) {
 				if p.Single {
 					outcome["within the first instruction"]++
 				}
-				// A C library lies high, and may be led below as well.
-				if q, to, why := p.OneStore(); q == nil {
+				q, to, why := p.OneStore()
+				what := "by one store"
+				if q == nil && p.Encoding == DirectEncoding {
+					q, to = p.DirectStore()
+					what = "directly by one store"
+				}
+				switch {
+				case q == nil:
 					outcome["not by one store: "+whyNot(why)]++
-				} else if low := int64(to.Start) < 1<<20 && to.End-to.Start < Anywhere; low && !file.c {
+				// A C library lies high, and may be led below as well.
+				case int64(to.Start) < 1<<20 && to.End-to.Start < Anywhere && !file.c:
 					outcome["not by one store: it would lead below the program"]++
-				} else {
-					outcome["by one store"]++
+				default:
+					outcome[what]++
 					if to.End-to.Start == 1 {
-						outcome["by one store, to a single place"]++
+						outcome["to a single place"]++
 					}
 				}
 				if p.Encoding == DirectEncoding {
@@ -122,6 +130,9 @@ func TestEveryFunctionOfRealBinaries(t *testing.T) {
 			}
 			if single := float64(outcome["by one store"]); single < file.single*n {
 				t.Errorf("less than %.0f %% by one store", 100*file.single)
+			}
+			if all := float64(outcome["by one store"] + outcome["directly by one store"]); all < file.stored*n {
+				t.Errorf("less than %.0f %% by one store, with a switch or without", 100*file.stored)
 			}
 			if bad := outcome["refused "+string(finding.UnsupportedTarget)]; float64(bad) > 0.01*n {
 				t.Errorf("%d functions cannot be decoded", bad)
