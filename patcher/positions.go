@@ -63,7 +63,7 @@ func (r *registry) oldCode(p *patchRecord, active func(*patchRecord) bool) []zon
 		for _, q := range r.Patches {
 			g := q.function(f.Entry)
 			if g != nil && g.Stub != 0 {
-				zones = append(zones, zone{Range: goruntime.Range{Start: g.thunk(), End: g.thunk() + redirect.ThunkSize}, kind: old, function: f})
+				zones = append(zones, zone{Range: goruntime.Range{Start: g.thunk(), End: min(g.thunk()+redirect.ThunkSize, slotOf(g.Stub)+slotSize)}, kind: old, function: f})
 			}
 			above := slices.Index(d.Stack, q.ID) > slices.Index(d.Stack, p.ID)
 			if q.ID == p.ID || g == nil || above && active(q) {
