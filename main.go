@@ -8,15 +8,15 @@ import (
 	"os"
 
 	"github.com/darn-dev/darn/internal/cli"
+	"github.com/darn-dev/darn/patcher"
 	"github.com/darn-dev/darn/patcher/build"
-	"github.com/darn-dev/darn/patcher/process"
 )
 
 //go:embed testdata/demo
 var testdata embed.FS
 
 func main() {
-	process.GuardMain()
+	patcher.GuardMain()
 	// darn build makes the Go toolchain call darn in place of some of its
 	// tools; this plays them and doesn't return then.
 	build.ToolMain()

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/darn-dev/darn/internal/guard"
+	"github.com/darn-dev/darn/patcher"
 	builder "github.com/darn-dev/darn/patcher/build"
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/process"
@@ -34,7 +35,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	process.GuardMain()
+	patcher.GuardMain()
 	builder.ToolMain()
 	mode := os.Getenv(playAdapter)
 	if mode == "" {

@@ -45,6 +45,20 @@ func Peek(pid int) ([]byte, error) {
 	return a.Load()
 }
 
+// File returns a path to the arena's file in a process that need not be traced.
+// It fails as Open does.
+func File(pid int) (string, error) {
+	maps, err := process.ReadMaps(pid)
+	if err != nil {
+		return "", err
+	}
+	a, err := locate(pid, maps)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("/proc/%d/fd/%d", pid, a.fd), nil
+}
+
 func open(pid int, maps []process.Mapping) (*Arena, error) {
 	a, err := locate(pid, maps)
 	if err != nil {

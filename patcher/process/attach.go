@@ -51,6 +51,14 @@ func AttachAnd(pid int, fn func(*Halt)) (p *Process, err error) {
 	}
 	begun := time.Now()
 	group, err := native.Attach(pid, nil, debugInfoDirectories())
+	for try := 0; err != nil && errors.Is(err, unix.ECHILD) && try < attachTries && threadLives(pid); try++ {
+		// A thread has ended in the instant in which Delve attached to it.
+		time.Sleep(time.Millisecond << try)
+		if s, serr := readStatus(pid); serr == nil && strings.HasPrefix(s["State"], "T") {
+			_ = unix.Kill(pid, unix.SIGCONT) // Delve's attempt has left it so
+		}
+		group, err = native.Attach(pid, nil, debugInfoDirectories())
+	}
 	if err != nil {
 		return nil, attachError(pid, err)
 	}
@@ -64,6 +72,10 @@ func AttachAnd(pid int, fn func(*Halt)) (p *Process, err error) {
 	p.attached = HaltStats{Halts: 1, Total: stopped, Max: stopped, ThreadsHalted: threads}
 	return p, nil
 }
+
+// attachTries is how often more it is tried to attach to a process whose threads come
+// and go.
+const attachTries = 7
 
 // debugInfoDirectories is where Delve looks for the debug information of a
 // stripped program.
@@ -93,6 +105,7 @@ func adopt(group *proc.TargetGroup, fn func(*Halt)) (*Process, error) {
 			return nil, err
 		}
 	}
+	journalOf(target.Pid()).bare()
 	own := newTracer(group)
 	p, err := newProcess(target, own)
 	if err != nil {
@@ -104,10 +117,19 @@ func adopt(group *proc.TargetGroup, fn func(*Halt)) (*Process, error) {
 		p.closeMemory()
 		return nil, exited(p.pid, err)
 	}
+	h := &Halt{p: p, stop: &Stop{Group: group}, tracer: tracer}
+	_ = h.protect() // the guardian does what it can without
 	if fn != nil {
-		h := &Halt{p: p, stop: &Stop{Group: group}, tracer: tracer}
 		fn(h)
-		h.over = true
+	}
+	if err := h.end(); err != nil {
+		p.closeMemory()
+		return nil, exited(p.pid, err)
+	}
+	own.last = func() {
+		h := &Halt{p: p, stop: &Stop{Group: group}, tracer: tracer}
+		_ = h.unprotect() // else the guardian does it
+		_ = h.end()
 	}
 	fault.Point()
 	own.resume()

@@ -76,7 +76,7 @@ func replacedItself(pid int) error {
 
 // replaced tells whether the address space is gone, by an end or an exec.
 func (p *Process) replaced() bool {
-	_, err := p.memory.ReadAt(make([]byte, 1), int64(p.syscallAt.Load()))
+	_, err := p.memory.ReadAt(make([]byte, 1), int64(p.entry))
 	return errors.Is(err, io.EOF)
 }
 

@@ -72,6 +72,15 @@ func (g *Guard) start(pid, target int) error {
 	j.target.Store(int64(pid))
 	j.tracer.Store(int64(os.Getpid()))
 	j.stopped.Store(strings.HasPrefix(status["State"], "T"))
+	j.breakpoints.Store(true)
+	strays := strayBreakpoints(pid, g.memory, nil)
+	if len(strays) > len(j.before) {
+		return fmt.Errorf("its text has %d breakpoints of somebody else's", len(strays))
+	}
+	for i, s := range strays {
+		j.before[i] = s.addr
+	}
+	j.beforeCount = len(strays)
 	self, err := unix.PidfdOpen(os.Getpid(), 0)
 	if err != nil {
 		return err
@@ -83,13 +92,15 @@ func (g *Guard) start(pid, target int) error {
 	}
 	defer end.Close()
 	g.life = life
+	current.Store(j)
 	g.pid, err = forkGuardian([guardFiles]int{
 		guardEnd: int(end.Fd()), guardJournalFile: int(file.Fd()), guardTarget: target, guardTracer: self, guardMemory: int(g.memory.Fd()),
 	}, int(life.Fd()))
 	return err
 }
 
-// Close ends the guard, and its process. To be called after the target was let go.
+// Close ends the guard, and its process, which takes out of the target what is there
+// for its sake. To be called after the target was let go.
 func (g *Guard) Close() {
 	if g == nil {
 		return
@@ -98,6 +109,7 @@ func (g *Guard) Close() {
 		g.journal.ended.Store(true)
 		g.life.Close()
 	}
+	current.CompareAndSwap(g.journal, nil)
 	for g.pid != 0 {
 		// Something else in this process may wait for all children, and have it.
 		if _, err := unix.Wait4(g.pid, nil, unix.WALL, nil); err != unix.EINTR {

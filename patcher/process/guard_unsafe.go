@@ -16,7 +16,75 @@ type guardJournal struct {
 	target  atomic.Int64
 	tracer  atomic.Int64 // this process
 	stopped atomic.Bool  // job control had stopped the target before
-	ended   atomic.Bool  // the target was let go, and there is nothing to do
+	ended   atomic.Bool  // the target was let go by the tracer itself
+
+	// breakpoints tells that there may be some in the target's text.
+	breakpoints atomic.Bool
+	// before holds where the text had an int3 in place of another instruction before
+	// it was traced, as long as there are few of them.
+	before      [64]uint64
+	beforeCount int
+
+	// catcher is the address of the catcher's pages, 0 if there are none.
+	catcher atomic.Uint64
+	caught  atomic.Bool // the catcher may be the handler of SIGTRAP
+
+	// entry is where the first bytes of the program were replaced, 0 if they are
+	// not.
+	entry    atomic.Uint64
+	entryOld [4]byte
+
+	// thread is the one whose registers or signal mask are not its own; 0 if there
+	// is none.
+	thread atomic.Int64
+	gadget uint64 // where its system call is done, 0 if its registers are its own
+	mask   uint64
+	regs   unix.PtraceRegs
+}
+
+// clean tells whether there is nothing to do for the guardian.
+//
+//go:nosplit
+func (j *guardJournal) clean() bool { return j.ended.Load() && j.catcher.Load() == 0 }
+
+// current is the journal of the target that this process traces; nil if it is
+// not guarded. A process traces one at a time.
+var current atomic.Pointer[guardJournal]
+
+// journalOf returns the journal of a target, nil if there is none.
+func journalOf(pid int) *guardJournal {
+	if j := current.Load(); j != nil && j.target.Load() == int64(pid) {
+		return j
+	}
+	return nil
+}
+
+// lend notes that a thread is about to get another signal mask, and other registers if
+// gadget is not 0. It may be called on nil.
+func (j *guardJournal) lend(tid int, mask uint64, regs *unix.PtraceRegs, gadget uint64) {
+	if j == nil {
+		return
+	}
+	j.thread.Store(0)
+	j.mask, j.gadget = mask, gadget
+	if regs != nil {
+		j.regs = *regs
+	}
+	j.thread.Store(int64(tid))
+}
+
+// giveBack notes that the thread is itself again.
+func (j *guardJournal) giveBack() {
+	if j != nil {
+		j.thread.Store(0)
+	}
+}
+
+// bare notes that there are no breakpoints in the text, nor will be.
+func (j *guardJournal) bare() {
+	if j != nil {
+		j.breakpoints.Store(false)
+	}
 }
 
 // newJournal makes a journal and the file to share it by.
@@ -148,7 +216,11 @@ func forkWaiter(files *[guardFiles]int, life int, journal *guardJournal) (pid in
 			break
 		}
 	}
-	if !journal.ended.Load() {
+	if !journal.clean() {
+		if journal.breakpoints.Load() && !journal.caught.Load() {
+			// Nothing else keeps a thread from a breakpoint that is still there.
+			syscall.RawSyscall6(unix.SYS_PIDFD_SEND_SIGNAL, firstGuardFile+guardTarget, uintptr(unix.SIGSTOP), 0, 0, 0, 0)
+		}
 		syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(&guardArgs.path)), uintptr(unsafe.Pointer(&guardArgs.argv)), uintptr(unsafe.Pointer(&guardArgs.envp)))
 		if !journal.stopped.Load() { // the least that it would have done
 			syscall.RawSyscall6(unix.SYS_PIDFD_SEND_SIGNAL, firstGuardFile+guardTarget, uintptr(unix.SIGCONT), 0, 0, 0, 0)

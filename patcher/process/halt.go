@@ -78,6 +78,8 @@ type Halt struct {
 	tracer ptracer
 	over   bool
 	tid    int // the thread that did the last remote system call
+	// gadgetOld is what the gadget stands in place of, nil if it does not.
+	gadgetOld []byte
 }
 
 // Halt stops every thread of the target, runs fn, and lets the target run again
@@ -116,7 +118,9 @@ func (p *Process) Halt(ctx context.Context, fn func(h *Halt) error) (err error) 
 	threads := 0
 	// Also if fn panics the target must go on.
 	defer func() {
-		h.over = true
+		if failed := h.end(); failed != nil {
+			err = errors.Join(err, failed)
+		}
 		if rerr := stop.Release(); rerr != nil {
 			err = errors.Join(err, rerr)
 		}
@@ -136,6 +140,12 @@ func (p *Process) Halt(ctx context.Context, fn func(h *Halt) error) (err error) 
 	}
 	threads = len(h.Target().ThreadList())
 	return fn(h)
+}
+
+// end is the end of h, before the target runs again.
+func (h *Halt) end() error {
+	h.over = true
+	return h.takeGadget()
 }
 
 // Measure begins to count halts; stop ends it and returns what was counted.

@@ -9,7 +9,10 @@ import (
 	"github.com/darn-dev/darn/patcher/internal/targettest"
 )
 
-func TestMain(m *testing.M) { os.Exit(targettest.Run(m)) }
+func TestMain(m *testing.M) {
+	GuardMain(nil)
+	os.Exit(targettest.Run(m))
+}
 
 // goServer starts a Go target, by default with threads that compute and that
 // wait, and signals. It takes seconds to attach to under the race detector:

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"sync/atomic"
 
 	"github.com/go-delve/delve/pkg/proc"
 	"github.com/go-delve/delve/service/debugger"
@@ -31,7 +30,7 @@ type Process struct {
 
 	attached HaltStats // the halt that Attach was
 
-	syscallAt atomic.Uint64 // where a syscall instruction was found last
+	entry uint64 // where the program began
 
 	mu     sync.Mutex
 	pidfd  int  // -1 after Close
@@ -51,7 +50,18 @@ type Process struct {
 func New(dbg *debugger.Debugger, h Halter) (*Process, error) {
 	group, unlock := dbg.LockTargetGroup()
 	defer unlock()
-	return newProcess(group.Selected, h)
+	p, err := newProcess(group.Selected, h)
+	if err != nil {
+		return nil, err
+	}
+	tracer, err := tracerOf(group.Selected)
+	if err != nil {
+		return nil, err
+	}
+	halt := &Halt{p: p, stop: &Stop{Group: group}, tracer: tracer}
+	defer halt.end()
+	_ = halt.protect() // the guardian does what it can without
+	return p, nil
 }
 
 func newProcess(target *proc.Target, h Halter) (*Process, error) {
@@ -84,6 +94,7 @@ func newProcess(target *proc.Target, h Halter) (*Process, error) {
 			return nil, err
 		}
 	}
+	p.entry = program.Entry + p.bias
 	if p.memory, p.pidfd, err = openMemory(pid); err != nil {
 		return nil, err
 	}

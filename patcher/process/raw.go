@@ -102,15 +102,20 @@ type siginfo struct {
 	_                     [104]byte
 }
 
-// fromUs tells whether this process caused the signal: by kill or tgkill, as
-// Delve does to stop threads, or by attaching.
+// fromUs tells whether this process caused the signal, or the tracer that was before it:
+// by kill or tgkill, as Delve does to stop threads, or by attaching. To a process in
+// a namespace of its own who is outside of it has the number 0.
 func (i *siginfo) fromUs() bool {
 	const siUser, siTkill, siKernel = 0, -6, 0x80
 	if i.signo == int32(unix.SIGSTOP) && i.code == siKernel {
 		return true
 	}
-	return (i.code == siUser || i.code == siTkill) && int(i.pid) == unix.Getpid()
+	return (i.code == siUser || i.code == siTkill) && (i.pid == 0 || int(i.pid) == unix.Getpid() || int(i.pid) == predecessor)
 }
+
+// predecessor is the process that has traced the target before this one, which is its
+// guardian; 0 if this one is none.
+var predecessor int
 
 // stopInfo returns the signal that stopped the thread. It fails with EINVAL if
 // job control did, and with ESRCH if the thread is not stopped.

@@ -92,7 +92,9 @@ func takeSignal(pid, tid int) error {
 	if err != nil {
 		return err
 	}
-	if err := setSignalMask(tid, anySignal&^sigset(unix.SIGTRAP)); err != nil {
+	journalOf(pid).lend(tid, mask, nil, 0)
+	defer journalOf(pid).giveBack()
+	if err := setSignalMask(tid, trapMask); err != nil {
 		return err
 	}
 	if err := unix.PtraceCont(tid, 0); err != nil {
@@ -139,9 +141,14 @@ func interruptible(tid int) bool {
 	if err != nil {
 		return false // gone
 	}
-	// A stop that is no signal's has SIGTRAP in the low byte of the code, see
-	// ptrace(2), PTRACE_GETSIGINFO.
-	return info.signo != int32(unix.SIGTRAP) || info.code <= 0 || info.code&0x7f != int32(unix.SIGTRAP)
+	// PTRACE_INTERRUPT stops it at the same place.
+	return !info.event() || info.code>>8 == unix.PTRACE_EVENT_STOP
+}
+
+// event tells whether the stop is no signal's. Then SIGTRAP is in the low byte of the
+// code, see ptrace(2), PTRACE_GETSIGINFO.
+func (i *siginfo) event() bool {
+	return i.signo == int32(unix.SIGTRAP) && i.code > 0 && i.code&0x7f == int32(unix.SIGTRAP)
 }
 
 // returnSignals sends the signals again that Delve took away from threads

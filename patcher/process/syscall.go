@@ -1,12 +1,10 @@
 package process
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -38,8 +36,11 @@ func (h *Halt) Syscall(nr uintptr, args ...uint64) (uint64, error) {
 	if err := h.valid(); err != nil {
 		return 0, err
 	}
-	at, err := h.syscallInstruction()
+	at, err := h.putGadget()
 	if err != nil {
+		if ended := h.p.Ended(); ended != nil {
+			err = ended
+		}
 		return 0, err
 	}
 	// No signal may come in between, but those by which the kernel says that
@@ -47,8 +48,8 @@ func (h *Halt) Syscall(nr uintptr, args ...uint64) (uint64, error) {
 	return h.syscallAt(at, anySignal&^faults, nr, args)
 }
 
-// syscallAt is Syscall by the instruction at an address, with the signals in
-// blocked kept from the thread.
+// syscallAt is Syscall by the syscall instruction at an address, behind which the
+// thread stays if Darn is killed, with the signals in blocked kept from it.
 func (h *Halt) syscallAt(at, blocked uint64, nr uintptr, args []uint64) (uint64, error) {
 	if len(args) > 6 {
 		return 0, fmt.Errorf("system call %d with %d arguments", nr, len(args))
@@ -78,58 +79,10 @@ func (h *Halt) syscallAt(at, blocked uint64, nr uintptr, args []uint64) (uint64,
 	return result, nil
 }
 
-// syscallInstruction returns the address of a syscall instruction in the
-// target: any two bytes that read like one will do. The vDSO has some; where
-// there is none, code of the program has.
-func (h *Halt) syscallInstruction() (uint64, error) {
-	if at := h.p.syscallAt.Load(); at != 0 {
-		now := make([]byte, len(syscallInstruction))
-		if err := h.p.ReadMemory(now, at); err != nil {
-			return 0, err
-		}
-		if bytes.Equal(now, syscallInstruction) {
-			return at, nil
-		}
-	}
-	maps, err := h.p.Maps()
-	if err != nil {
-		return 0, err
-	}
-	isVDSO := func(m Mapping) bool { return m.Path == "[vdso]" }
-	if i := slices.IndexFunc(maps, isVDSO); i >= 0 {
-		maps = append([]Mapping{maps[i]}, maps...)
-	}
-	for _, m := range maps {
-		if !strings.HasPrefix(m.Perms, "r-x") || m.Path == "[vsyscall]" {
-			continue
-		}
-		if at, ok := h.p.find(syscallInstruction, m); ok {
-			h.p.syscallAt.Store(at)
-			return at, nil
-		}
-	}
-	if err := h.p.Ended(); err != nil {
-		return 0, err
-	}
-	return 0, fmt.Errorf("process %d has no syscall instruction", h.p.pid)
-}
+// syscallSize is the length of the syscall instruction.
+const syscallSize = 2
 
-var syscallInstruction = []byte{0x0f, 0x05}
-
-// find looks for bytes in a mapping.
-func (p *Process) find(what []byte, m Mapping) (addr uint64, ok bool) {
-	buf := make([]byte, 64<<10)
-	for lo := m.Start; lo < m.End; lo += uint64(len(buf) - len(what) + 1) {
-		b := buf[:min(uint64(len(buf)), m.End-lo)]
-		if p.ReadMemory(b, lo) != nil {
-			return 0, false
-		}
-		if i := bytes.Index(b, what); i >= 0 {
-			return lo + uint64(i), true
-		}
-	}
-	return 0, false
-}
+var syscallInstruction = gadget[:syscallSize]
 
 // vehicle returns a thread that is fit to do a system call. One that is in a
 // system call of its own is preferred: it is in nobody's critical section. It
@@ -200,12 +153,17 @@ func remoteSyscall(pid, tid int, at, blocked uint64, nr uintptr, args []uint64) 
 		if err == unix.ESRCH {
 			return // the thread is no more
 		}
-		err = errors.Join(err, restoreThread(pid, tid, &saved, mask, &swallowed))
+		failed := restoreThread(pid, tid, &saved, mask, &swallowed)
+		if failed == nil {
+			journalOf(pid).giveBack()
+		}
+		err = errors.Join(err, failed)
 		for _, s := range swallowed {
 			_ = unix.Tgkill(pid, tid, s)
 		}
 	}()
 
+	journalOf(pid).lend(tid, mask, &saved, at)
 	fault.Point()
 	if err := setSignalMask(tid, blocked); err != nil {
 		return 0, err
@@ -223,6 +181,7 @@ func remoteSyscall(pid, tid int, at, blocked uint64, nr uintptr, args []uint64) 
 	if err := unix.PtraceSetRegs(tid, &regs); err != nil {
 		return 0, err
 	}
+	fault.Point()
 	// The thread stops on entering the system call and on leaving it. Unlike a
 	// single step this needs no signal.
 	for entered := false; ; {
@@ -258,7 +217,7 @@ func remoteSyscall(pid, tid int, at, blocked uint64, nr uintptr, args []uint64) 
 		if err := unix.PtraceGetRegs(tid, &regs); err != nil {
 			return 0, err
 		}
-		if regs.Rip != at+uint64(len(syscallInstruction)) || regs.Orig_rax != uint64(nr) {
+		if regs.Rip != at+uint64(syscallSize) || regs.Orig_rax != uint64(nr) {
 			return 0, fmt.Errorf("thread %d is at %#x in system call %d", tid, regs.Rip, int64(regs.Orig_rax))
 		}
 		fault.Point()
@@ -280,18 +239,17 @@ func atSyscallStop(info siginfo) bool {
 // was: stopped by a signal, in the kernel's get_signal. Only there will the
 // kernel restart the system call that the thread was in; a thread that goes on
 // from the stop at the end of a system call would see the kernel's own
-// -ERESTARTSYS. So the thread is sent a SIGTRAP, which stops it before it runs
-// any code of its own.
+// -ERESTARTSYS. So the thread is first sent a signal, which stops it there before it
+// runs any code: one that does nothing to a program that does not ask for it, should
+// Darn be killed before the signal was taken away again.
 func restoreThread(pid, tid int, saved *unix.PtraceRegs, mask uint64, swallowed *[]unix.Signal) error {
-	if err := unix.PtraceSetRegs(tid, saved); err != nil {
+	if err := setSignalMask(tid, parkMask); err != nil {
 		return err
 	}
-	if err := setSignalMask(tid, anySignal&^sigset(unix.SIGTRAP)); err != nil {
+	if err := unix.Tgkill(pid, tid, parkSignal); err != nil {
 		return err
 	}
-	if err := unix.Tgkill(pid, tid, unix.SIGTRAP); err != nil {
-		return err
-	}
+	fault.Point()
 	for {
 		if err := unix.PtraceCont(tid, 0); err != nil {
 			return err
@@ -306,11 +264,68 @@ func restoreThread(pid, tid int, saved *unix.PtraceRegs, mask uint64, swallowed 
 		if err != nil {
 			return err
 		}
+		if info.event() {
+			continue
+		}
 		if !info.fromUs() {
 			*swallowed = append(*swallowed, unix.Signal(info.signo))
 		}
-		if info.signo == int32(unix.SIGTRAP) {
-			return setSignalMask(tid, mask)
+		if info.signo == int32(parkSignal) {
+			break
 		}
 	}
+	fault.Point()
+	if err := unix.PtraceSetRegs(tid, saved); err != nil {
+		return err
+	}
+	fault.Point()
+	err := setSignalMask(tid, mask)
+	fault.Point()
+	return err
+}
+
+// parkSignal stops a thread for its tracer. Hardly a program handles it, and none
+// needs it; SIGURG, say, is what Go interrupts its threads by.
+const parkSignal = unix.SIGWINCH
+
+// parkMask and trapMask are what a thread blocks while it is about to stop.
+const (
+	parkMask = anySignal &^ (1 << (parkSignal - 1))
+	trapMask = anySignal &^ (1 << (unix.SIGTRAP - 1))
+)
+
+// park has every thread that a SIGTRAP of this process's has stopped be stopped by
+// something that does not matter instead: the kernel would deliver the SIGTRAP if
+// this process were killed.
+func (h *Halt) park() error {
+	if err := h.valid(); err != nil {
+		return err
+	}
+	var err error
+	h.tracer.do(func() {
+		for _, tid := range h.threadIDs() {
+			info, failed := stopInfo(tid)
+			if failed != nil || info.signo != int32(unix.SIGTRAP) || !info.fromUs() {
+				continue
+			}
+			var regs unix.PtraceRegs
+			var mask uint64
+			var swallowed []unix.Signal
+			if failed = unix.PtraceGetRegs(tid, &regs); failed == nil {
+				if mask, failed = signalMask(tid); failed == nil {
+					journalOf(h.p.pid).lend(tid, mask, &regs, 0)
+					if failed = restoreThread(h.p.pid, tid, &regs, mask, &swallowed); failed == nil {
+						journalOf(h.p.pid).giveBack()
+					}
+				}
+			}
+			for _, s := range swallowed {
+				_ = unix.Tgkill(h.p.pid, tid, s)
+			}
+			if failed != nil && failed != unix.ESRCH {
+				err = errors.Join(err, failed)
+			}
+		}
+	})
+	return err
 }

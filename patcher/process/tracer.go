@@ -10,6 +10,7 @@ import (
 	"github.com/go-delve/delve/pkg/proc"
 
 	"github.com/darn-dev/darn/patcher/finding"
+	"github.com/darn-dev/darn/patcher/internal/fault"
 )
 
 // tracer is the Halter of Attach. A goroutine of it is inside Delve's Continue
@@ -20,6 +21,7 @@ type tracer struct {
 	group *proc.TargetGroup // to be touched only while stopped, but to request a stop
 	pid   int
 	turn  chan struct{} // holds a token while somebody halts the target
+	last  func()        // is called when the target is stopped for the last time
 
 	mu      sync.Mutex
 	wanted  bool          // somebody wants to halt: the next stop is his
@@ -211,7 +213,11 @@ func (t *tracer) detach() error {
 	if _, err := t.stop(context.Background()); err != nil {
 		return nil // it has ended or was let go
 	}
+	fault.Point()
+	t.last()
+	fault.Point()
 	err := release(t.group)
+	fault.Point()
 	t.mu.Lock()
 	t.ended = proc.ErrProcessDetached
 	t.mu.Unlock()

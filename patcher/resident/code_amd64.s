@@ -5,7 +5,16 @@
 // It uses neither a stack nor a thread pointer, and touches no memory but the page
 // that it shares with Darn, whose address is in SP, and what a request names.
 TEXT code<>(SB), NOSPLIT|NOFRAME, $0-0
-	SYSCALL               // clone, by a thread of the target: that does not go on here
+	SYSCALL // clone, by a thread of the target
+	TESTQ AX, AX
+	JEQ  begin
+
+	// That does not come here, unless Darn is killed just now: the guardian gets it
+	// away.
+stay:
+	JMP  stay
+
+begin:
 	MOVQ SP, BX
 	// What could be sent to it before was blocked already, but for what a tracer
 	// has to let through.
