@@ -1,9 +1,19 @@
 package cli
 
 import (
+	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/darn-dev/darn/internal/load"
+	"github.com/darn-dev/darn/patcher"
 )
 
 // killedAt runs a command that is killed at a step, if it has as many.
@@ -18,6 +28,7 @@ func killedAt(t *testing.T, step int, args ...string) result {
 // was about to stop. The next command does not find it so.
 func TestAProcessGoesOnWhenDarnIsKilledAttaching(t *testing.T) {
 	p, s, _ := troubled(t, nil)
+	before := s.snapshot()
 	for step := range 3 { // it is stopped, about to run, and runs
 		if r := killedAt(t, step+1, "list", s.flag()); r.code >= 0 {
 			t.Errorf("step %d: the command ends with status %d and not by SIGKILL: %s", step+1, r.code, r.stderr)
@@ -25,4 +36,91 @@ func TestAProcessGoesOnWhenDarnIsKilledAttaching(t *testing.T) {
 		darn(t, "list", s.flag()).ok(t)
 		p.says(t, "42")
 	}
+	s.mustEqual(before)
+}
+
+// kills is how many times the tests that kill darn at random instants do it.
+var kills = flag.Int("kills", 8, "how often a test that kills darn at random instants does so")
+
+// TestDarnIsKilledAtRandomInstants kills headless commands at any moment of
+// what they do. The server must answer throughout; the next command must find a
+// state from which it can go on, and in the end the server must be as it was.
+func TestDarnIsKilledAtRandomInstants(t *testing.T) {
+	house := buildTeahouse(t)
+	module := house.patch(t)
+	s := house.start(t)
+	before := s.snapshot()
+	calls := s.bills(t)
+
+	took := map[string]time.Duration{}
+	for _, c := range []string{"load", "activate", "deactivate", "unload"} {
+		began := time.Now()
+		darn(t, c, s.flag(), module).ok(t)
+		took[c] = time.Since(began)
+	}
+	s.mustEqual(before)
+
+	random := rand.New(rand.NewPCG(1, 2))
+	next := map[patcher.State][]string{
+		patcher.Unloaded: {"load"}, patcher.Loaded: {"activate", "unload"}, patcher.Active: {"deactivate"},
+	}
+	killed := map[string]int{}
+	for n := 0; n < *kills && !t.Failed(); n++ {
+		state := s.state(t, module)
+		c := next[state][random.IntN(len(next[state]))]
+		args := []string{c, s.flag(), module}
+		if c != "unload" && random.IntN(3) == 0 {
+			args = append(args, "--resident=never")
+		}
+		cmd := command(args...)
+		var out strings.Builder
+		cmd.Stderr = &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.AfterFunc(time.Duration(random.Int64N(int64(took[c]))), func() { _ = cmd.Process.Kill() })
+		err := cmd.Wait()
+		timer.Stop()
+		if exit, ok := err.(*exec.ExitError); ok && exit.ExitCode() >= 0 && !strings.Contains(out.String(), "gc-timeout") {
+			t.Fatalf("%s: %v: %s", c, err, out.String())
+		} else if ok {
+			killed[c]++
+		}
+		if n%10 == 9 || n == *kills-1 {
+			s.unloadAll(t, module)
+			after := s.snapshot()
+			if slices.ContainsFunc(after.rest, func(l string) bool { return strings.Contains(l, "memfd:darn") }) {
+				// Killed in the middle of making the arena, or of giving it back.
+				(&victim{server: s}).mustBeAs(before)
+				continue
+			}
+			s.mustEqual(before)
+		}
+	}
+	t.Logf("killed: %v, in %d calls", killed, calls.Load())
+}
+
+// bills asks the server for bills until the test ends, and fails the test if one
+// is neither the old nor the new one.
+func (s *server) bills(t *testing.T) *atomic.Int64 {
+	var calls atomic.Int64
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			got, err := load.Get(fmt.Sprintf("%s/bill?cups=%d", s.url, demoCups))
+			if err != nil || got != oldBill && got != newBill {
+				t.Errorf("the server answers %q (%v)", got, err)
+				return
+			}
+			calls.Add(1)
+		}
+	}()
+	t.Cleanup(func() { close(stop); <-done })
+	return &calls
 }

@@ -1,0 +1,153 @@
+package adapter
+
+import (
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/darn-dev/darn/patcher"
+	"github.com/darn-dev/darn/patcher/process"
+)
+
+// killAtBreakpoint attaches an adapter to a target, sets a breakpoint that is hit all the
+// time, and kills the adapter with it in the text.
+func killAtBreakpoint(t testing.TB, target *child, cmd *exec.Cmd, after time.Duration) {
+	t.Helper()
+	adapter, addr, _ := listening(t, cmd)
+	c := connect(t, addr, nil)
+	c.attach(target.Process.Pid)
+	path, line := source(t, "target/main.go", "breakpoint here")
+	c.breakpoints(path, line)
+	c.configured()
+	stop := c.stoppedFor("breakpoint")
+	time.AfterFunc(after, func() { _ = adapter.Process.Kill() })
+	for after > 0 { // until there is nobody to answer
+		if c.Call(c.ctx, "continue", map[string]any{"threadId": stop.ThreadId}, nil) != nil {
+			break
+		}
+		if _, err := c.Event(c.ctx, &stop, "stopped"); err != nil {
+			break
+		}
+	}
+	adapter.wait(t)
+}
+
+// This is what Darn's guardian is for.
+func TestDelveThatIsKilledTakesItsTargetAlong(t *testing.T) {
+	target := start(t, exec.Command(build(t, "target")))
+	killAtBreakpoint(t, target, exec.Command(dlv(t), "dap", "--check-go-version=true"), 0)
+	// Delve's last stop may have stopped it for good, as it seems.
+	_ = target.Process.Signal(syscall.SIGCONT)
+	if status := target.wait(t); status >= 0 {
+		t.Errorf("the target ended with %d", status)
+	}
+}
+
+// awaitGuardian waits until the guardian of an adapter that was killed has done its
+// work, as the next Darn does.
+func awaitGuardian(t testing.TB, target *child) {
+	t.Helper()
+	guard, err := process.StartGuard(target.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	guard.Close()
+}
+
+func adapterCommand() *exec.Cmd {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), playAdapter+"=listen 127.0.0.1:0")
+	return cmd
+}
+
+// The breakpoint is in a function that is called 5000 times a second.
+func TestTheTargetSurvivesAKilledAdapter(t *testing.T) {
+	target := start(t, exec.Command(build(t, "target")))
+	random := rand.New(rand.NewPCG(1, 2))
+	for n := range rounds(4) {
+		after := time.Duration(0)
+		if n%2 == 1 {
+			after = time.Duration(random.IntN(50000)) * time.Microsecond
+		}
+		killAtBreakpoint(t, target, adapterCommand(), after)
+		awaitGuardian(t, target)
+		mustGoOn(t, target)
+		mustBeWhole(t, target)
+	}
+}
+
+// The adapter is killed at any moment of an operation, while a breakpoint is in
+// the text and somebody has perhaps run into it. Every request is answered, and
+// the next session finds a state from which it can take the patch out.
+func TestTheTargetSurvivesAnAdapterKilledInAnOperation(t *testing.T) {
+	s, target, get := openShop(t)
+	main := filepath.Join(s.dir, "main.go")
+	random := rand.New(rand.NewPCG(3, 4))
+	for range rounds(3) {
+		c, adapter := session(t)
+		c.attach(target.Process.Pid)
+		c.breakpoints(main, lineOf(t, main, `return "a " + t.label()`))
+		c.configured()
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			var err error
+			for err == nil {
+				var r result
+				if err = c.Call(c.ctx, "darn/load", map[string]any{"path": s.module}, &r); err != nil {
+					break
+				}
+				for _, command := range []string{"activate", "deactivate", "unload"} {
+					if err = c.Call(c.ctx, "darn/"+command, map[string]any{"id": r.Patch.ID}, nil); err != nil {
+						break
+					}
+				}
+			}
+		}()
+		described, total := make(chan string, 1), make(chan string, 1)
+		go func() { described <- get("/describe") }()
+		go func() { total <- get("/total") }()
+		wait := time.Duration(random.IntN(500)) * time.Millisecond
+		defer func() {
+			if t.Failed() {
+				t.Logf("%v %v %.2500s", wait, target.ProcessState, target.out.String())
+			}
+		}()
+		time.Sleep(wait)
+		_ = adapter.Process.Kill()
+		adapter.wait(t)
+		<-over
+		if got := <-described; got != "a pen" {
+			t.Errorf("the description is %q", got)
+		}
+		if got := <-total; got != "300" && got != "270" {
+			t.Errorf("the total is %s", got)
+		}
+
+		next, adapter := session(t)
+		next.attach(target.Process.Pid)
+		next.configured()
+		var l patcher.Listing
+		next.call("darn/list", nil, &l)
+		for _, p := range l.Patches {
+			id := map[string]any{"id": p.ID}
+			if p.State == patcher.Active {
+				next.patch("deactivate", id)
+			}
+			eventually(t, "an unload", func() bool { return next.Call(next.ctx, "darn/unload", id, nil) == nil })
+		}
+		next.disconnect(false)
+		adapter.wait(t)
+		if got := get("/total"); got != "300" {
+			t.Errorf("afterwards the total is %s", got)
+		}
+		mustBeWhole(t, target)
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+}

@@ -1,0 +1,198 @@
+package cli
+
+import (
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/darn-dev/darn/patcher"
+)
+
+// stride is between the steps that TestDarnIsKilledAtEveryStep takes.
+var stride = flag.Int("stride", 0, "kill darn at every so manieth step of each operation, in place of some steps")
+
+// victim is a program that is patched and must not notice.
+type victim struct {
+	*server
+	module string
+	// works fails the test unless it does, with the patch or without.
+	works func(on bool)
+}
+
+// goVictim starts the tea house.
+func goVictim(t *testing.T) *victim {
+	house := buildTeahouse(t)
+	v := &victim{server: house.start(t), module: house.patch(t)}
+	v.works = func(on bool) {
+		if on {
+			v.mustAnswer(newBill)
+		} else {
+			v.mustAnswer(oldBill)
+		}
+	}
+	return v
+}
+
+// cVictim starts threads of every kind, which check themselves; so does a
+// function that a patch may only replace by its like.
+func cVictim(t *testing.T) *victim {
+	buildMu.Lock()
+	exe, module := filepath.Join(shared, "cthreads"), filepath.Join(shared, "answer.so")
+	if _, err := os.Stat(module); err != nil {
+		for _, cmd := range []*exec.Cmd{
+			exec.Command("gcc", "-g", "-O1", "-fno-math-errno", "-pthread", "-o", exe, "../../testdata/targets/cthreads.c", "-lm"),
+			exec.Command("gcc", "-g", "-O2", "-shared", "-fPIC", "-o", module, writeC(t, "answer.c", "int answer(int n) { return 40 + n + 2; }\n")),
+		} {
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %v\n%s", cmd, err, out)
+			}
+		}
+	}
+	buildMu.Unlock()
+	p := startC(t, exe)
+	s := &server{t: t, pid: p.cmd.Process.Pid}
+	lines := func() []string {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return slices.Clone(p.lines)
+	}
+	eventually(t, "the program is ready", func() bool { return len(lines()) > 0 })
+	return &victim{server: s, module: module, works: func(bool) {
+		n := len(lines())
+		eventually(t, "the program goes on", func() bool {
+			now := lines()
+			if last := now[len(now)-1]; strings.HasPrefix(last, "FAIL") {
+				t.Fatal(last)
+			}
+			return len(now) > n+1
+		})
+	}}
+}
+
+// hasArena tells whether memory of Darn's is left in the program.
+func (v *victim) hasArena() bool {
+	return strings.Contains(strings.Join(v.snapshot().maps, ""), "memfd:darn")
+}
+
+// TestDarnIsKilledAtEveryStep kills headless commands between any two writes to
+// the target or to the registry. The next command must find a state that the
+// patch may be in, and the program must work in it; when the patch is taken out
+// the program is as it was.
+func TestDarnIsKilledAtEveryStep(t *testing.T) {
+	type operation struct {
+		command []string
+		before  []string
+		states  []patcher.State
+		at      int // the step that is taken if not all are
+	}
+	unloaded, loaded, active := patcher.Unloaded, patcher.Loaded, patcher.Active
+	for _, target := range []struct {
+		name       string
+		start      func(*testing.T) *victim
+		operations []operation
+	}{
+		{"Go", goVictim, []operation{
+			{[]string{"load"}, nil, []patcher.State{unloaded, loaded}, 0},
+			{[]string{"load", "--resident=never"}, nil, []patcher.State{unloaded, loaded}, 31},
+			{[]string{"activate"}, []string{"load"}, []patcher.State{loaded, active}, 0},
+			{[]string{"deactivate"}, []string{"load", "activate"}, []patcher.State{active, loaded}, 0},
+			{[]string{"activate", "--resident=never"}, []string{"load", "activate", "deactivate"}, []patcher.State{loaded, active}, 0},
+			{[]string{"unload"}, []string{"load", "activate", "deactivate"}, []patcher.State{loaded, unloaded}, 45},
+		}},
+		{"C", cVictim, []operation{
+			{[]string{"load"}, nil, []patcher.State{unloaded, loaded}, 50},
+			{[]string{"load", "--resident=never"}, nil, []patcher.State{unloaded, loaded}, 13},
+			{[]string{"activate"}, []string{"load"}, []patcher.State{loaded, active}, 41},
+			{[]string{"deactivate"}, []string{"load", "activate"}, []patcher.State{active, loaded}, 0},
+			{[]string{"activate", "--resident=never"}, []string{"load", "activate", "deactivate"}, []patcher.State{loaded, active}, 44},
+			{[]string{"unload"}, []string{"load", "activate", "deactivate"}, []patcher.State{loaded, unloaded}, 70},
+		}},
+	} {
+		for _, op := range target.operations {
+			t.Run(target.name+" "+strings.Join(op.command, " ")+" after "+strings.Join(op.before, " "), func(t *testing.T) {
+				first := op.at
+				if *stride > 0 {
+					first = 1 + len(op.command[0])%*stride
+				}
+				if first == 0 {
+					t.Skip("it takes -stride")
+				}
+				var v *victim
+				var before snapshot
+				n := 0
+				for fault := first; ; fault += *stride {
+					if v == nil || v.hasArena() { // a first load makes it
+						v = target.start(t)
+						v.works(false)
+						before = v.snapshot()
+					}
+					for _, c := range op.before {
+						darn(t, c, v.flag(), v.module).ok(t)
+					}
+					r := killedAt(t, fault, append(slices.Clone(op.command), v.flag(), v.module)...)
+					if r.code >= 0 {
+						r.ok(t) // it has fewer steps
+						v.unloadAll(t, v.module)
+						break
+					}
+					n++
+					state := v.state(t, v.module)
+					if !slices.Contains(op.states, state) {
+						t.Fatalf("step %d: the patch is %s", fault, state)
+					}
+					v.works(state == patcher.Active)
+					v.unloadAll(t, v.module)
+					v.works(false)
+					v.mustBeAs(before)
+					if t.Failed() {
+						t.Fatalf("step %d", fault)
+					}
+					if *stride == 0 {
+						break
+					}
+				}
+				if t.Logf("killed %d times", n); n == 0 {
+					t.Error("not killed")
+				}
+			})
+		}
+	}
+}
+
+// mustBeAs fails the test if the program is not as it was, but for memory of
+// Darn's own: the program has run with a part of a load, and what refers to it
+// is not known.
+func (v *victim) mustBeAs(before snapshot) {
+	v.t.Helper()
+	after := v.snapshot()
+	ours := func(line string) bool {
+		return strings.Contains(line, "memfd:darn") || strings.Contains(line, "---p 00000000 00:00 0")
+	}
+	before.maps, after.maps = slices.DeleteFunc(slices.Clone(before.maps), ours), slices.DeleteFunc(after.maps, ours)
+	if strings.Join(before.maps, "") != strings.Join(after.maps, "") {
+		v.t.Errorf("the mappings changed:\n%s\n->\n%s", strings.Join(before.maps, ""), strings.Join(after.maps, ""))
+	}
+	if before.text != after.text {
+		v.t.Error("the text changed")
+	}
+	rest := slices.DeleteFunc(after.rest, ours)
+	if !slices.Equal(before.rest, rest) {
+		v.t.Errorf("descriptors or signals changed:\n%q\n->\n%q", before.rest, rest)
+	}
+}
+
+// unloadAll takes the only patch out.
+func (s *server) unloadAll(t *testing.T, module string) {
+	t.Helper()
+	state := s.state(t, module)
+	if state == patcher.Active {
+		darn(t, "deactivate", s.flag(), module).ok(t)
+	}
+	if state != patcher.Unloaded {
+		eventually(t, "the unload", func() bool { return darn(t, "unload", s.flag(), module).code == exitDone })
+	}
+}
