@@ -269,7 +269,11 @@ func (s *server) snapshot() (n snapshot) {
 // mustEqual fails the test if the target was changed since the snapshot.
 func (s *server) mustEqual(before snapshot) {
 	s.t.Helper()
-	after := s.snapshot()
+	s.mustBeEqual(before, s.snapshot())
+}
+
+func (s *server) mustBeEqual(before, after snapshot) {
+	s.t.Helper()
 	if !slices.Equal(before.maps, after.maps) {
 		s.t.Errorf("the mappings changed:\n%s\n->\n%s", strings.Join(before.maps, ""), strings.Join(after.maps, ""))
 	}

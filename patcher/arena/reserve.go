@@ -48,6 +48,8 @@ func (a *Arena) Reserve(h *process.Halt) (err error) {
 	if a.mem != nil {
 		return errors.New("the arena is reserved already")
 	}
+	h.Unfinished(a.base, a.size)
+	defer h.Finished()
 	const inaccessible = unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE | unix.MAP_FIXED_NOREPLACE
 	got, err := h.Syscall(unix.SYS_MMAP, a.base, a.size, unix.PROT_NONE, inaccessible, ^uint64(0), 0)
 	if errors.Is(err, unix.EEXIST) || err == nil && got != a.base {
@@ -252,6 +254,8 @@ func (a *Arena) Release(h *process.Halt) error {
 	if err := a.unmapOutposts(h); err != nil {
 		return err
 	}
+	h.Unfinished(a.base, a.size)
+	defer h.Finished()
 	if _, err := h.Syscall(unix.SYS_MUNMAP, a.base, a.size); err != nil {
 		return a.refused("unmap the arena", err)
 	}

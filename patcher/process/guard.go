@@ -179,3 +179,20 @@ func tracerNow(pid int) string {
 	}
 	return ""
 }
+
+// Unfinished notes for the guardian that [addr, addr+size) is being reserved for
+// Darn, or given back, with the memfd that is mapped there: if this process is killed
+// before Finished, both are given back.
+func (h *Halt) Unfinished(addr, size uint64) {
+	if j := journalOf(h.p.pid); j != nil {
+		j.arenaAt.Store(addr)
+		j.arenaSize.Store(size)
+	}
+}
+
+// Finished notes that what Unfinished was called for is done or undone.
+func (h *Halt) Finished() {
+	if j := journalOf(h.p.pid); j != nil {
+		j.arenaSize.Store(0)
+	}
+}

@@ -34,6 +34,10 @@ type guardJournal struct {
 	entry    atomic.Uint64
 	entryOld [4]byte
 
+	// arenaSize is the size of the memory that is being reserved or given back,
+	// from arenaAt on; 0 if none is.
+	arenaAt, arenaSize atomic.Uint64
+
 	// thread is the one whose registers or signal mask are not its own; 0 if there
 	// is none.
 	thread atomic.Int64

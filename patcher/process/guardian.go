@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -62,7 +63,7 @@ func (o *orphan) putRight() error {
 		o.letGoOn()
 	}
 	o.restoreEntry(o.thread.Load() == 0)
-	if o.thread.Load() == 0 && o.catcher.Load() == 0 && !o.breakpoints.Load() {
+	if o.thread.Load() == 0 && o.catcher.Load() == 0 && o.arenaSize.Load() == 0 && !o.breakpoints.Load() {
 		return nil // no thread need be stopped
 	}
 	runtime.LockOSThread()
@@ -117,7 +118,7 @@ func (o *orphan) settle() (err error) {
 		}
 	}
 	o.restoreEntry(true)
-	return o.removeCatcher(threads)
+	return o.undo(threads)
 }
 
 // replaced tells whether the program that was traced has made way for another.
@@ -130,30 +131,21 @@ func (o *orphan) replaced() bool {
 	return err != nil
 }
 
-// removeCatcher gives SIGTRAP its handler back.
-func (o *orphan) removeCatcher(threads map[int]*seized) error {
-	at := o.catcher.Load()
-	if at == 0 {
-		return nil
-	}
+// undo takes out of the target what system calls take out: memory that was not
+// finished, and the catcher.
+func (o *orphan) undo(threads map[int]*seized) error {
 	maps, err := ReadMaps(o.p.pid)
 	if err != nil {
 		return err
 	}
-	mapped := false
-	for _, m := range maps {
-		if m.Start < at+catcherSize && m.End > at {
-			mapped = true
-			if m.Inode != 0 || m.Start < at && m.Perms == "r-xp" {
-				return fmt.Errorf("at %#x is something else than the catcher", at)
-			}
-		}
-	}
-	if !mapped {
-		return nil // it has not come to be, or is gone
-	}
-	if err := o.emptyCatcher(threads, at); err != nil {
+	catcher, err := o.foundCatcher(maps)
+	if err != nil || catcher == 0 && o.arenaSize.Load() == 0 {
 		return err
+	}
+	if catcher != 0 {
+		if err := o.emptyCatcher(threads, catcher); err != nil {
+			return err
+		}
 	}
 	vehicle := o.vehicle(threads)
 	if vehicle == nil {
@@ -164,7 +156,11 @@ func (o *orphan) removeCatcher(threads map[int]*seized) error {
 		return err
 	}
 	entry := program.Entry
-	if bias, err := loadBias(o.p.pid, program.Entry); err == nil && program.Type == elf.ET_DYN {
+	if program.Type == elf.ET_DYN {
+		bias, err := loadBias(o.p.pid, program.Entry)
+		if err != nil {
+			return err
+		}
 		entry += bias
 	}
 	if _, err := o.p.memory.ReadAt(o.entryOld[:], int64(entry)); err != nil {
@@ -182,16 +178,65 @@ func (o *orphan) removeCatcher(threads map[int]*seized) error {
 		}
 		return r, err
 	}
+	if o.arenaSize.Load() != 0 {
+		if err := o.removeArena(call, maps); err != nil {
+			return err
+		}
+		o.arenaSize.Store(0)
+	}
+	if catcher == 0 {
+		return nil
+	}
 	read := func(buf []byte, addr uint64) error {
 		_, err := o.p.memory.ReadAt(buf, int64(addr))
 		return err
 	}
-	if err := removeCatcher(call, read, at, o.caught.Load()); err != nil {
+	if err := removeCatcher(call, read, catcher, o.caught.Load()); err != nil {
 		return err
 	}
 	o.caught.Store(false)
 	o.catcher.Store(0)
 	return nil
+}
+
+// foundCatcher returns where the catcher's pages are mapped, 0 if they are not.
+func (o *orphan) foundCatcher(maps []Mapping) (uint64, error) {
+	at := o.catcher.Load()
+	for _, m := range maps {
+		if m.Start >= at+catcherSize || m.End <= at {
+			continue
+		}
+		if at == 0 || m.Inode != 0 || m.Path != "" {
+			return 0, fmt.Errorf("at %#x is something else than the catcher", at)
+		}
+		return at, nil
+	}
+	return 0, nil
+}
+
+// removeArena gives memory back that was being reserved or given back. What the
+// program has mapped there meanwhile is not touched.
+func (o *orphan) removeArena(call func(uintptr, ...uint64) (uint64, error), maps []Mapping) (err error) {
+	at, size := o.arenaAt.Load(), o.arenaSize.Load()
+	const file = "/memfd:darn"
+	for _, m := range maps {
+		start, end := max(m.Start, at), min(m.End, at+size)
+		own := strings.HasPrefix(m.Path, file) || m.Path == "" && (m.Perms == "---p" || m.Start == at && m.Perms == "r--p")
+		if start < end && own {
+			_, failed := call(unix.SYS_MUNMAP, start, end-start)
+			err = errors.Join(err, failed)
+		}
+	}
+	fds, failed := os.ReadDir(procPath(o.p.pid, "fd"))
+	err = errors.Join(err, failed)
+	for _, fd := range fds {
+		n, failed := strconv.ParseUint(fd.Name(), 10, 32)
+		if to, _ := os.Readlink(procPath(o.p.pid, "fd/"+fd.Name())); failed == nil && strings.HasPrefix(to, file+" ") {
+			_, failed := call(unix.SYS_CLOSE, n)
+			err = errors.Join(err, failed)
+		}
+	}
+	return err
 }
 
 // emptyCatcher lets those leave the catcher that are in it, now that there is
