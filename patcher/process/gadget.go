@@ -14,10 +14,11 @@ var gadget = []byte{0x0f, 0x05, 0xeb, 0xfe} // syscall; jmp .
 // there, in bytes.
 const gadgetReach = 16
 
-// putGadget puts the gadget in place, until takeGadget.
+// putGadget puts the gadget in place, until takeGadget. A halt in the halt of an attach
+// finds it there, and may take it.
 func (h *Halt) putGadget() (at uint64, err error) {
 	at = h.p.entry
-	if h.gadgetOld != nil {
+	if h.p.gadgetOld != nil {
 		return at, nil
 	}
 	if at == 0 {
@@ -34,19 +35,19 @@ func (h *Halt) putGadget() (at uint64, err error) {
 	if err := h.p.WriteMemory(at, gadget); err != nil {
 		return 0, err
 	}
-	h.gadgetOld = old
+	h.p.gadgetOld = old
 	return at, nil
 }
 
-// takeGadget puts back what was there. It is called at the end of the halt.
+// takeGadget puts back what was there. It is called at the end of a halt.
 func (h *Halt) takeGadget() error {
-	if h.gadgetOld == nil {
+	if h.p.gadgetOld == nil {
 		return nil
 	}
-	if err := h.p.WriteMemory(h.p.entry, h.gadgetOld); err != nil {
+	if err := h.p.WriteMemory(h.p.entry, h.p.gadgetOld); err != nil {
 		return err
 	}
-	h.gadgetOld = nil
+	h.p.gadgetOld = nil
 	if j := journalOf(h.p.pid); j != nil {
 		j.entry.Store(0)
 	}

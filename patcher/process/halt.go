@@ -78,8 +78,6 @@ type Halt struct {
 	tracer ptracer
 	over   bool
 	tid    int // the thread that did the last remote system call
-	// gadgetOld is what the gadget stands in place of, nil if it does not.
-	gadgetOld []byte
 }
 
 // Halt stops every thread of the target, runs fn, and lets the target run again

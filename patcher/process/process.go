@@ -31,6 +31,9 @@ type Process struct {
 	attached HaltStats // the halt that Attach was
 
 	entry uint64 // where the program began
+	// gadgetOld is what the gadget stands in place of, nil if it does not. It changes
+	// under halts only.
+	gadgetOld []byte
 
 	mu     sync.Mutex
 	pidfd  int  // -1 after Close
