@@ -41,6 +41,9 @@ type language interface {
 	// checkPrologue refuses an entry where the debugger may want to set a
 	// breakpoint one day that would break the jump.
 	checkPrologue(h *process.Halt, c entryChange) error
+	// isEntry tells whether a function of the program begins at an address, as far as
+	// that is known.
+	isEntry(addr uint64) bool
 	// line returns the file and line of source of an address.
 	line(addr uint64) (file string, line int, ok bool)
 	// describe identifies the target.

@@ -142,6 +142,13 @@ func (c *cTarget) checkConcurrent(*link.Image) string { return "" }
 // breakpoints.
 func (c *cTarget) checkPrologue(*process.Halt, entryChange) error { return nil }
 
+// isEntry believes it of all code: functions may have been made out by debugging
+// information.
+func (c *cTarget) isEntry(addr uint64) bool {
+	set, err := c.Objects()
+	return err == nil && set.At(addr) != nil
+}
+
 func (c *cTarget) line(addr uint64) (file string, line int, ok bool) {
 	set, err := c.Objects()
 	if err != nil {

@@ -2,6 +2,7 @@ package patcher
 
 import (
 	"context"
+	"debug/elf"
 	"fmt"
 
 	"github.com/go-delve/delve/pkg/proc"
@@ -137,6 +138,11 @@ func (g *goTarget) checkPrologue(h *process.Halt, c entryChange) error {
 			"change the function's callers instead")
 	}
 	return nil
+}
+
+func (g *goTarget) isEntry(addr uint64) bool {
+	s, ok := g.exe.SymbolAt(addr - g.p.LoadBias())
+	return ok && s.Type == elf.STT_FUNC && s.Addr == addr-g.p.LoadBias()
 }
 
 func (g *goTarget) line(addr uint64) (file string, line int, ok bool) {

@@ -284,5 +284,5 @@ func (r *registry) check() error {
 			}
 		}
 	}
-	return nil
+	return r.checkPlaces()
 }

@@ -42,6 +42,9 @@ func (e *Engine) takeOver() error {
 		if e.reg, err = parseRegistry(data); err != nil {
 			return err
 		}
+		if err := e.checkPlaces(); err != nil {
+			return err
+		}
 	}
 	// What is half done was half done in one process only: which, nobody knows.
 	if e.reg.Pending != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -137,6 +138,20 @@ func (a *Arena) adopt() error {
 		return unusable(a.pid, fmt.Sprintf("it has version %d, this darn knows %d", binary.LittleEndian.Uint64(header[8:]), version))
 	case binary.LittleEndian.Uint64(header[16:]) != a.size:
 		return unusable(a.pid, "its size is not what its header says")
+	}
+	return nil
+}
+
+// Foreign returns what of the mappings in a range is none of the arena's file, nil
+// if there is nothing; what is kept free is nothing.
+func (a *Arena) Foreign(maps []process.Mapping, addr, n uint64) *process.Mapping {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i, m := range maps {
+		free := m.Inode == 0 && strings.HasPrefix(m.Perms, "---")
+		if m.Start < addr+n && addr < m.End && !free && (fileID{m.Device, m.Inode}) != a.id {
+			return &maps[i]
+		}
 	}
 	return nil
 }

@@ -142,17 +142,25 @@ func identify(st *unix.Stat_t) fileID {
 	return fileID{fmt.Sprintf("%02x:%02x", unix.Major(st.Dev), unix.Minor(st.Dev)), st.Ino}
 }
 
-// open opens the memfd that is the target's descriptor a.fd.
+// open opens the memfd that is the target's descriptor a.fd. By then that may be a
+// device, to open which does something: so it is looked at before it is opened.
 func (a *Arena) open() error {
 	path := "/proc/" + strconv.Itoa(a.pid) + "/fd/" + strconv.FormatUint(a.fd, 10)
-	file, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	found, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
+	defer unix.Close(found)
 	var st unix.Stat_t
-	if err := unix.Fstat(file, &st); err != nil {
-		unix.Close(file)
+	if err := unix.Fstat(found, &st); err != nil {
 		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return unusable(a.pid, "its descriptor is another file")
+	}
+	file, err := unix.Open("/proc/self/fd/"+strconv.Itoa(found), unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	a.file, a.id = file, identify(&st)
 	return nil

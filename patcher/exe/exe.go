@@ -194,6 +194,25 @@ func (x *Executable) ReadAt(buf []byte, addr uint64) error {
 	return fmt.Errorf("%d bytes at %#x are not in the executable", len(buf), addr)
 }
 
+// ReadCode is ReadAt of code that is in memory as it is in the file: it fails
+// for an address that is not in an executable segment, and for a file whose code the
+// loader has to relocate.
+func (x *Executable) ReadCode(buf []byte, addr uint64) error {
+	relocated, _ := x.elf.DynValue(elf.DT_TEXTREL) // none without a dynamic segment
+	flags, _ := x.elf.DynValue(elf.DT_FLAGS)
+	for _, f := range flags {
+		if f&uint64(elf.DF_TEXTREL) != 0 {
+			relocated = append(relocated, f)
+		}
+	}
+	for _, p := range x.elf.Progs {
+		if p.Type == elf.PT_LOAD && p.Flags&elf.PF_X != 0 && addr >= p.Vaddr && addr-p.Vaddr < p.Filesz && len(relocated) == 0 {
+			return x.ReadAt(buf, addr)
+		}
+	}
+	return fmt.Errorf("%d bytes at %#x are no code of the file's", len(buf), addr)
+}
+
 // DWARF returns the debugging information; it is read once. A program without
 // is refused with unsupported-target.
 func (x *Executable) DWARF() (*dwarf.Data, error) {

@@ -143,6 +143,15 @@ func jmp32(at, to uint64) ([]byte, error) {
 	return append([]byte{0xE9}, disp...), nil
 }
 
+// JumpTarget returns where the jump leads that stands in b at an address, as Jump
+// makes them; ok is false if there is none.
+func JumpTarget(at uint64, b []byte) (to uint64, ok bool) {
+	if len(b) < JumpSize || b[0] != 0xE9 {
+		return 0, false
+	}
+	return at + JumpSize + uint64(int64(int32(binary.LittleEndian.Uint32(b[1:])))), true
+}
+
 // rel32 returns the field that leads from the end of its instruction to to.
 func rel32(what string, end, to uint64) ([]byte, error) {
 	d := int64(to - end)
