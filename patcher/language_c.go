@@ -2,7 +2,9 @@ package patcher
 
 import (
 	"debug/dwarf"
+	"debug/elf"
 	"fmt"
+	"sort"
 
 	"github.com/darn-dev/darn/patcher/arena"
 	"github.com/darn-dev/darn/patcher/clink"
@@ -142,11 +144,24 @@ func (c *cTarget) checkConcurrent(*link.Image) string { return "" }
 // breakpoints.
 func (c *cTarget) checkPrologue(*process.Halt, entryChange) error { return nil }
 
-// isEntry believes it of all code: functions may have been made out by debugging
-// information.
+// isEntry believes it of all code of which not all symbols are known any more.
 func (c *cTarget) isEntry(addr uint64) bool {
 	set, err := c.Objects()
-	return err == nil && set.At(addr) != nil
+	if err != nil {
+		return false
+	}
+	o := set.At(addr)
+	if o == nil || o.Stripped() {
+		return o != nil
+	}
+	all := o.Symbols()
+	i := sort.Search(len(all), func(i int) bool { return all[i].Addr >= addr })
+	for ; i < len(all) && all[i].Addr == addr; i++ {
+		if all[i].Type != elf.STT_OBJECT && all[i].Type != elf.STT_TLS {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *cTarget) line(addr uint64) (file string, line int, ok bool) {
