@@ -17,21 +17,22 @@ const quiescePatience = 10 * time.Second
 // longer traced. So would the breakpoints of a step that is not finished, which
 // the detach leaves in the text.
 func (p *proxy) quiesce(terminate bool) {
-	p.patches.close()
+	p.patches.endOperations()
 	p.mu.Lock()
 	if !p.attached || terminate || p.ready() != nil {
 		p.mu.Unlock()
+		p.patches.close()
 		return
 	}
 	p.quiescing = true
 	if p.phase == running {
 		p.pausing = true
-		p.debugger.CancelDownloads()
 		p.ask("pause", dap.PauseArguments{}, func(*header) {})
 		p.waitFor(context.Background(), quiescePatience, func() bool { return p.phase != running })
 	}
 	p.stepping = false
 	p.mu.Unlock()
+	p.patches.close() // what it takes away it does while the target stands still
 	// A hold takes the pending signal. If there can't be one the target has
 	// exited or the session is stuck: nothing more can be done for it.
 	if h, err := p.holdSession(context.Background()); err == nil {

@@ -3,6 +3,7 @@ package adapter
 import (
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/go-dap"
 
 	"github.com/darn-dev/darn/patcher"
+	"github.com/darn-dev/darn/patcher/process"
 )
 
 // counter is a session whose adapter counts how often it halts the target.
@@ -141,4 +143,76 @@ func TestLoadsOfASessionDoNotHalt(t *testing.T) {
 	}
 	c.disconnect(false)
 	mustAnswer(t, get)
+}
+
+// Once the client has made a request of Darn's what a first load needs is made when
+// the target stands still, and goes with the session.
+func TestAFirstLoadDoesNotHaltIfTheTargetHasStoodStill(t *testing.T) {
+	s, target, get := openShop(t)
+	list := func(c *counter) { c.call("darn/list", nil, nil) }
+	pause := func(c *counter) {
+		c.call("pause", dap.PauseArguments{}, nil)
+		stop := c.stoppedFor("pause")
+		c.resume("continue", stop.ThreadId)
+	}
+	for _, test := range []struct {
+		name   string
+		before func(c *counter)
+		after  func(c *counter)
+		halts  int
+	}{
+		{"since it was attached to", list, func(*counter) {}, 0},
+		{"since a pause", func(*counter) {}, func(c *counter) { list(c); pause(c) }, 0},
+		{"but no request was made then", func(*counter) {}, pause, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			was := traces(t, target)
+			for _, load := range []bool{false, true} {
+				c := count(t)
+				c.attach(target.Process.Pid)
+				test.before(c)
+				c.configured()
+				test.after(c)
+				if load {
+					p := c.makes(test.halts, "load", map[string]any{"path": s.described})
+					c.patch("unload", map[string]any{"id": p.ID})
+				}
+				c.disconnect(false)
+				mustAnswer(t, get)
+				mustBeWhole(t, target)
+				if is := traces(t, target); is != was {
+					t.Errorf("the session leaves\n%swhere there was\n%s", is, was)
+				}
+			}
+		})
+	}
+}
+
+// traces returns what Darn would have in a process: memory near the code, threads and
+// descriptors.
+func traces(t *testing.T, target *child) string {
+	t.Helper()
+	var text strings.Builder
+	maps, err := process.ReadMaps(target.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range maps {
+		if m.Start < 1<<31 && m.Path != "[heap]" || strings.Contains(m.Path, "darn") {
+			fmt.Fprintf(&text, "%#x-%#x %s %s\n", m.Start, m.End, m.Perms, m.Path)
+		}
+	}
+	names, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/comm", target.Process.Pid))
+	for _, name := range names {
+		if comm, _ := os.ReadFile(name); string(comm) == "darn\n" {
+			fmt.Fprintf(&text, "%s\n", name)
+		}
+	}
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", target.Process.Pid))
+	for _, file := range files {
+		if to, _ := os.Readlink(file); strings.Contains(to, "memfd") {
+			fmt.Fprintf(&text, "%s %s\n", file, to)
+		}
+	}
+	return text.String()
 }

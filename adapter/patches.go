@@ -48,6 +48,9 @@ type patches struct {
 	vigil   vigil
 	pending sync.Map // the activations that wait for a point or for the program to go on, by patch
 
+	// furnished is set when nothing more has to be made for a first load.
+	furnished atomic.Bool
+
 	running sync.WaitGroup  // operations
 	ctxMu   sync.Mutex      // guards what follows; held while they are ended
 	ctx     context.Context // of the operations, until close
@@ -62,16 +65,20 @@ func (s *patches) init(p *proxy) {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 }
 
-// close ends the operations under way and lets go of the engine. The next
-// request opens it again, on the target that the session has then.
-func (s *patches) close() {
+// endOperations ends the operations under way.
+func (s *patches) endOperations() {
 	s.ctxMu.Lock()
+	defer s.ctxMu.Unlock()
 	s.cancel()
 	s.running.Wait()
 	s.watches.forget(context.Background(), func(*point, *firstCall) bool { return true })
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.ctxMu.Unlock()
+}
 
+// close ends the operations under way and lets go of the engine. The next
+// request opens it again, on the target that the session has then.
+func (s *patches) close() {
+	s.endOperations()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.engine != nil {
@@ -79,6 +86,7 @@ func (s *patches) close() {
 		s.target.Close()
 		s.engine, s.target = nil, nil
 		s.images.reset()
+		s.furnished.Store(false)
 		s.old.Store(nil)
 		s.edits.Store(nil)
 	}
@@ -173,6 +181,43 @@ func (s *patches) prepare() {
 		defer cancel()
 		_, _ = s.open(ctx)
 	}
+	s.p.mu.Lock()
+	still := s.p.phase == stopped
+	s.p.mu.Unlock()
+	if still && s.unfurnished() {
+		s.furnish()
+	}
+}
+
+// A first load needs the arena and the resident thread, which are made under a halt.
+// A session that only debugs gets neither: they would stay behind, in part, if the
+// adapter were killed. Once the client has made a request of Darn's that reaches the
+// program they are made when that stands still next, and are taken away at the end of
+// the session if nothing was loaded.
+
+// unfurnished tells whether they are to be made.
+func (s *patches) unfurnished() bool {
+	s.p.mu.Lock()
+	wanted := s.p.interested && !s.p.withoutResident && !s.p.quiescing
+	s.p.mu.Unlock()
+	return wanted && !s.furnished.Load()
+}
+
+// furnishPatience is for how long a stop may be kept from the client for it.
+const furnishPatience = 300 * time.Millisecond
+
+// furnish makes them, if the target stands still.
+func (s *patches) furnish() {
+	s.mu.Lock()
+	e := s.engine
+	s.mu.Unlock()
+	if e == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), furnishPatience)
+	defer cancel()
+	done, _ := e.Furnish(ctx) // the load does it, and says what fails
+	s.furnished.Store(done)
 }
 
 // request handles a request of Darn's.
@@ -290,6 +335,9 @@ func (s *patches) perform(ctx context.Context, act *guard.Act, command string, r
 		return nil, err
 	}
 	act.Target(e.Target())
+	s.p.mu.Lock()
+	s.p.interested = true
+	s.p.mu.Unlock()
 	if a.ID != "" {
 		act.Patch(find(ctx, e, a.ID))
 	}
@@ -325,6 +373,7 @@ func (s *patches) perform(ctx context.Context, act *guard.Act, command string, r
 		was := find(ctx, e, a.ID)
 		if r.Receipt, err = e.Unload(ctx, a.ID); err == nil {
 			was.State = patcher.Unloaded
+			s.furnished.Store(false) // with the last patch they went
 			s.changed(ctx, e, reason, was, r.Receipt)
 			return r, nil
 		}

@@ -194,8 +194,6 @@ func (p *proxy) fromClient(msg []byte) {
 		p.patches.losing()
 	case h.Command == "disconnect":
 		p.quiesce(terminates(h))
-	case h.Command == "pause":
-		p.clearDownloads()
 	case h.Command == "stepIn":
 		p.patches.prepareStepIn(h)
 	}
@@ -289,6 +287,9 @@ func (p *proxy) fromSession(msg []byte) {
 	}
 	if h.Event == "stopped" {
 		p.patches.takeIn() // what has come since, the rest sees that it stands
+		if p.patches.unfurnished() {
+			p.standStillStopped(p.patches.furnish)
+		}
 	}
 	pid := 0
 	if h.Event == "initialized" {
@@ -296,6 +297,7 @@ func (p *proxy) fromSession(msg []byte) {
 		pid = group.Selected.Pid()
 		p.threads.begin(group)
 		p.seeAll(group)
+		noDownloads(group.Selected.BinInfo()) // or the first pause is not answered
 		unlock()
 	}
 	p.mu.Lock()
@@ -393,17 +395,6 @@ func (p *proxy) passStop(msg []byte, h *header) {
 		p.coincided = nil
 		return p.threads.told(p.patches.told.nameHits(reason.report(msg)))
 	})
-}
-
-// clearDownloads makes the session answer a pause. It ignores the first one
-// after an attach, in the belief that debug information is being downloaded.
-func (p *proxy) clearDownloads() {
-	p.mu.Lock()
-	dbg := p.debugger
-	p.mu.Unlock()
-	if dbg != nil {
-		dbg.CancelDownloads()
-	}
 }
 
 // initialize notes what the client can do.

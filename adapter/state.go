@@ -25,6 +25,8 @@ type state struct {
 	noDebug bool
 	// withoutResident is set if there must be no thread of Darn's in the target.
 	withoutResident bool
+	// interested is set when the client has made a request of Darn's.
+	interested bool
 	// attached is set if the target lived before the session.
 	attached bool
 	// standing is set from the time on at which the session has said that the target

@@ -18,6 +18,8 @@ type standstill struct {
 	users int  // holds
 	told  bool // one of them measures it from its beginning
 	over  bool
+	// stopped tells that the target has stopped for the client, not for Darn.
+	stopped bool
 }
 
 // open tells whether a hold can join it. Called with proxy.mu held.
@@ -26,9 +28,14 @@ func (s *standstill) open() bool { return s != nil && !s.over }
 // standStill runs f in a standstill. It is called in the session's goroutine,
 // from within the write, without p.mu; f may wait for goroutines that halt the
 // target.
-func (p *proxy) standStill(f func()) {
+func (p *proxy) standStill(f func()) { p.standWhile(false, f) }
+
+// standStillStopped is standStill where the target stays stopped afterwards.
+func (p *proxy) standStillStopped(f func()) { p.standWhile(true, f) }
+
+func (p *proxy) standWhile(stopped bool, f func()) {
 	p.mu.Lock()
-	s := &standstill{since: time.Now()}
+	s := &standstill{since: time.Now(), stopped: stopped}
 	p.still = s
 	p.broadcast()
 	p.mu.Unlock()
@@ -48,6 +55,7 @@ func (p *proxy) join(h *hold) bool {
 	}
 	h.joined = p.still
 	h.joined.users++
+	h.wasRun = h.wasRun && !h.joined.stopped
 	if !h.joined.told {
 		h.joined.told = true
 		h.asked = h.joined.since

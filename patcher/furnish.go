@@ -11,23 +11,24 @@ import (
 // Furnish makes the arena and the resident thread for a first load, so that it need
 // not halt the target. It does so only if the target stands still anyway, and is to
 // be called when it does; what it can't do now the load does. What was made and not
-// used is taken away by Close. Refused with busy.
-func (e *Engine) Furnish(ctx context.Context) error {
+// used is taken away by Close. done tells that there is nothing left to do for it.
+// Refused with busy.
+func (e *Engine) Furnish(ctx context.Context) (done bool, err error) {
 	end, err := e.begin(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer end()
 	if e.alone != "" || e.resident != nil && e.resident.Fit() {
-		return nil
+		return true, nil
 	}
 	a := e.arena
 	if a == nil {
 		if a, err = e.lang.planArena(nil); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return e.p.Halt(ctx, func(h *process.Halt) error {
+	err = e.p.Halt(ctx, func(h *process.Halt) error {
 		switch {
 		case h.WasRunning():
 		case e.arena == nil:
@@ -37,6 +38,7 @@ func (e *Engine) Furnish(ctx context.Context) error {
 		}
 		return nil
 	})
+	return e.resident != nil, err
 }
 
 // furnish makes a planned arena with the resident thread in it under a halt, before
