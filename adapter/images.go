@@ -106,6 +106,9 @@ func (m *images) Unloading(h *process.Halt, i patcher.Image) {
 		}
 		bp.Logical.Set.PidAddrs = slices.DeleteFunc(bp.Logical.Set.PidAddrs, func(a proc.PidAddr) bool { return a.Addr == bp.Addr })
 		_ = target.ClearBreakpoint(bp.Addr) // the unload is refused if it is still there
+		m.s.p.mu.Lock()
+		m.s.p.sight.stale = true // it belongs there still if the module stays
+		m.s.p.mu.Unlock()
 	}
 }
 

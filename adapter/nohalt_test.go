@@ -79,7 +79,7 @@ func TestActivationsHaltForBreakpointsThatMove(t *testing.T) {
 				t.Fatalf("%+v", set)
 			}
 			c.configured()
-			p := c.patch("load", map[string]any{"path": s.described})
+			p := c.makes(1, "load", map[string]any{"path": s.described}) // which makes the arena
 			id := map[string]any{"id": p.ID}
 			for range 2 {
 				c.makes(test.halts, "activate", id)
@@ -123,8 +123,7 @@ func TestLoadsOfASessionDoNotHalt(t *testing.T) {
 		c.patch("deactivate", map[string]any{"id": p.ID})
 		c.patch("unload", map[string]any{"id": p.ID})
 	}
-	// What is loaded while the target stands still is known at once, and before
-	// breakpoints are set that may be for it.
+	// It is taken in before breakpoints are set too, which may be for it.
 	p := c.patch("load", map[string]any{"path": s.described})
 	c.patch("unload", map[string]any{"id": p.ID})
 	p = c.patch("load", map[string]any{"path": s.described})
@@ -173,6 +172,9 @@ func TestAFirstLoadDoesNotHaltIfTheTargetHasStoodStill(t *testing.T) {
 				test.before(c)
 				c.configured()
 				test.after(c)
+				if is := traces(t, target); test.halts > 0 && is != was {
+					t.Errorf("a session that only debugs has made\n%s", is)
+				}
 				if load {
 					p := c.makes(test.halts, "load", map[string]any{"path": s.described})
 					c.patch("unload", map[string]any{"id": p.ID})
@@ -215,4 +217,30 @@ func traces(t *testing.T, target *child) string {
 		}
 	}
 	return text.String()
+}
+
+// A request that attaches can forbid the thread: then all that it does takes halts.
+func TestTheResidentIsForbiddenByTheRequest(t *testing.T) {
+	s, target, get := openShop(t)
+	c := count(t)
+	c.start("attach", map[string]any{"mode": "local", "processId": target.Process.Pid, "darnResident": "never"})
+	c.call("darn/list", nil, nil)
+	c.configured()
+	p := c.makes(1, "load", map[string]any{"path": s.described})
+	if is := traces(t, target); strings.Contains(is, "/comm") {
+		t.Errorf("the process has a thread of Darn's:\n%s", is)
+	}
+	var r result
+	c.call("darn/activate", map[string]any{"id": p.ID}, &r)
+	if r.Receipt.Halts == 0 || !strings.Contains(r.Receipt.HaltedBecause, "forbidden") {
+		t.Errorf("the receipt of the activation is %+v", r.Receipt)
+	}
+	if got := get("/describe"); got != "one pen" {
+		t.Errorf("the answer is %s", got)
+	}
+	c.patch("deactivate", map[string]any{"id": p.ID})
+	c.patch("unload", map[string]any{"id": p.ID})
+	c.disconnect(false)
+	mustAnswer(t, get)
+	mustBeWhole(t, target)
 }

@@ -499,9 +499,7 @@ func (s *patches) changed(ctx context.Context, e *patcher.Engine, reason string,
 		receipt.AddHalts(halts, "a breakpoint has to move")
 		moved = append(moved, more...)
 	}
-	for _, b := range moved {
-		s.p.event("breakpoint", dap.BreakpointEventBody{Reason: "changed", Breakpoint: b})
-	}
+	s.tellMoved(moved)
 	s.tell(reason, p, receipt)
 	s.p.mu.Lock()
 	redraw := s.p.hearsInvalidated && s.p.phase == stopped && (reason == "activated" || reason == "deactivated")
@@ -535,6 +533,30 @@ func (s *patches) takeIn() {
 	defer unlock()
 	if ok, _ := group.Valid(); ok {
 		s.images.takeIn(group.Selected)
+		go s.start(s.retryRefused) // it may have to wait for p.mu
+	}
+}
+
+// retryRefused asks the session for breakpoints again that a module has the code of
+// which it has just been told of.
+func (s *patches) retryRefused(ctx context.Context) {
+	s.p.mu.Lock()
+	// The stop is about to be told. A target that runs on is not halted for it.
+	s.p.waitFor(ctx, time.Second, func() bool { return s.p.phase != running })
+	still := s.p.phase == stopped
+	s.p.mu.Unlock()
+	if _, refused := s.unsettled(); !still || !refused {
+		return
+	}
+	s.retry(ctx)
+	moved, _ := s.follow(ctx)
+	s.tellMoved(moved)
+}
+
+// tellMoved tells the client of breakpoints that have moved.
+func (s *patches) tellMoved(moved []dap.Breakpoint) {
+	for _, b := range moved {
+		s.p.event("breakpoint", dap.BreakpointEventBody{Reason: "changed", Breakpoint: b})
 	}
 }
 
@@ -544,7 +566,10 @@ func (s *patches) takeInBefore(h *header) {
 	var a struct {
 		Breakpoints []json.RawMessage `json:"breakpoints"`
 	}
-	if !s.images.waiting() || json.Unmarshal(h.Arguments, &a) != nil || len(a.Breakpoints) == 0 {
+	s.p.mu.Lock()
+	stepping := s.p.stepping // at its end it comes anyway
+	s.p.mu.Unlock()
+	if stepping || !s.images.waiting() || json.Unmarshal(h.Arguments, &a) != nil || len(a.Breakpoints) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), holdPatience)

@@ -152,6 +152,7 @@ func (v *activation) attemptAtPoint(ctx context.Context, deadline <-chan time.Ti
 	if err == nil && why == nil {
 		// The standstill is the halt, whatever was done in it.
 		r.Halts, r.HaltMicros, r.ThreadsHalted = 1, time.Since(still.since).Microseconds(), still.threads
+		r.HaltedBecause = "the program stood still at the point"
 	}
 	close(v.point.looked)
 	if err == nil && why != nil {

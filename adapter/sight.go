@@ -18,7 +18,8 @@ import (
 // to do with breakpoints.
 type sight struct {
 	seen bool
-	at   []uint64 // where there are breakpoints of any kind
+	// hides is what breakpoints of any kind hide, by their addresses.
+	hides map[uint64][]byte
 	// client are those of the client's on lines and functions; stale tells that
 	// they are still to be looked at by follow.
 	client []seenBreakpoint
@@ -113,10 +114,19 @@ func (p *proxy) seeAll(group *proc.TargetGroup) {
 // seePlaces looks at where there are breakpoints. The group is locked, and so is
 // p.mu.
 func (p *proxy) seePlaces(group *proc.TargetGroup) {
-	p.sight.seen, p.sight.at = true, nil
-	for addr := range group.Selected.Breakpoints().M {
-		p.sight.at = append(p.sight.at, addr)
+	p.sight.seen, p.sight.hides = true, make(map[uint64][]byte)
+	for addr, bp := range group.Selected.Breakpoints().M {
+		if bp.WatchType == 0 {
+			p.sight.hides[addr] = bp.OriginalData
+		}
 	}
+}
+
+// Hidden implements process.Masker.
+func (p *proxy) Hidden() map[uint64][]byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sight.hides
 }
 
 // sees notes where the client's breakpoints are when they are where they belong.
@@ -129,7 +139,15 @@ func (p *proxy) sees(client []seenBreakpoint, files edits) {
 
 // near tells whether a breakpoint may be in one of the words of eight bytes.
 func (s *sight) near(words []uint64) bool {
-	return !s.seen || slices.ContainsFunc(s.at, func(addr uint64) bool { return slices.Contains(words, addr&^7) })
+	if !s.seen {
+		return true
+	}
+	for addr := range s.hides {
+		if slices.Contains(words, addr&^7) {
+			return true
+		}
+	}
+	return false
 }
 
 // unsettled tells whether a breakpoint of the client's may be where it does not

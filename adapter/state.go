@@ -85,7 +85,7 @@ func (p *proxy) forwarded(h *header, stepGoesOn bool) {
 	case "pause", "restart", "disconnect":
 		p.pausing = p.phase == running
 		if h.Command == "restart" {
-			p.sight = sight{} // the next process has its breakpoints elsewhere
+			p.sight = sight{stale: true} // the next process has its breakpoints elsewhere
 		}
 	case "configurationDone", "continue", "reverseContinue":
 		p.resumed(h, stepGoesOn)

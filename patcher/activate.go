@@ -170,7 +170,7 @@ func (s *switching) carryOut(ctx context.Context) error {
 	if err := s.prepare(); err != nil {
 		return s.rollback(err)
 	}
-	err := s.e.haltUntil(ctx, manyTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
+	err := s.e.haltUntil(ctx, s.because, manyTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
 		return s.try(h, false)
 	})
 	if err != nil {
@@ -317,8 +317,5 @@ func (s *switching) outcome(start time.Time, halts process.HaltStats) (*Patch, *
 		r.Encodings[string(f.Encoding)]++
 	}
 	r.Replaced = s.off
-	if r.Halts > 0 {
-		r.HaltedBecause = s.because
-	}
 	return s.e.describe(p), r
 }

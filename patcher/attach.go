@@ -64,18 +64,18 @@ func ForLoading(m *module.Module) func(*Engine) { return func(e *Engine) { e.com
 // settleIn does in the halt of an attach what would take another one. What fails
 // and can be done later is.
 func (e *Engine) settleIn(h *process.Halt) error {
-	a, err := arena.Open(e.p)
-	switch {
-	case err == nil && e.alone == "":
-		e.arena = a
-		if e.resident, err = resident.Start(h, a); err != nil {
-			_ = a.Close() // Open tries again and says why
-			e.arena, e.resident = nil, nil
+	loads := false
+	if e.alone == "" {
+		a, err := arena.Open(e.p)
+		loads = errors.Is(err, arena.ErrNone) && e.coming != nil
+		if err == nil {
+			if r, err := resident.Start(h, a); err == nil {
+				e.arena, e.resident = a, r
+			} else {
+				_ = a.Close() // Open tries again and says why
+			}
 		}
-	case err == nil:
-		_ = a.Close()
 	}
-	loads := errors.Is(err, arena.ErrNone) && e.coming != nil && e.alone == ""
 	// A C program's files take longer to read than another halt.
 	if !loads && !isGo(e.exe) {
 		return nil

@@ -16,6 +16,7 @@ import (
 	"github.com/darn-dev/darn/patcher/clink"
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/internal/targettest"
+	"github.com/darn-dev/darn/patcher/module"
 )
 
 // cshop builds the C program that the tests patch.
@@ -560,10 +561,21 @@ __attribute__((constructor)) static void begin(void)
 	m := cModule(t, "int total(int n) { return n; }")
 	target := targettest.Start(t, targettest.Command{Path: exe, Args: []string{"0"}})
 	prints(t, target, " total=20 ")
-	e, detach := attach(t, target)
-	defer detach()
 	before := snapshot(t, target.Pid())
-	_, _, err := e.Load(t.Context(), m)
+	coming, err := module.Open(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, e, err := patcher.Attach(target.Pid(), patcher.ForLoading(coming))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	defer e.Close()
+	if d := before.diff(snapshot(t, target.Pid())); d != "" {
+		t.Errorf("attached to, the process is not as it was:\n%s", d)
+	}
+	_, _, err = e.Load(t.Context(), m)
 	if finding.CodeOf(err) != finding.UnsupportedTarget || !strings.Contains(err.Error(), "seccomp") {
 		t.Errorf("load says %v", err)
 	}

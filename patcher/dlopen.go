@@ -17,6 +17,9 @@ import (
 // the library's constructors.
 const DlopenTimeout = 10 * time.Second
 
+// loadsLibrary is why the target is halted for that.
+const loadsLibrary = "a thread loads a library"
+
 // openTries is how often a thread is looked for that can call dlopen: about a
 // second.
 const openTries = 30
@@ -88,7 +91,7 @@ func (c *cTarget) dlopen(ctx context.Context, name, file string) error {
 	}
 	call := process.Dlopen{Dlopen: library.Dlopen, Dlerror: library.Dlerror, Errno: library.Errno, Path: file}
 	var d *process.Diversion
-	err = c.e.haltUntil(ctx, openTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
+	err = c.e.haltUntil(ctx, loadsLibrary, openTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
 		if !h.WasRunning() {
 			return finding.Refuse(finding.Busy, name+" can't be loaded while the program is stopped", "it is loaded by a thread that waits"), nil
 		}
@@ -146,7 +149,7 @@ func (c *cTarget) awaitDlopen(ctx context.Context, d *process.Diversion, name st
 func (c *cTarget) release(d *process.Diversion) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = c.e.haltUntil(ctx, fewTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
+	_ = c.e.haltUntil(ctx, loadsLibrary, fewTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
 		c.Know(&c.e.reg.Runtime)
 		left, err := c.Left(h, d)
 		if err == nil && !left {

@@ -169,7 +169,7 @@ func (e *Engine) letGo() error {
 	if e.spare && e.failed == nil && e.p.Alive() {
 		ctx, cancel := context.WithTimeout(context.Background(), clearPatience)
 		defer cancel()
-		_ = e.p.Halt(ctx, e.clear)
+		_ = e.p.HaltFor(ctx, "what was not used is taken away", e.clear)
 	}
 	err := e.dismiss()
 	if e.arena != nil && err == nil {

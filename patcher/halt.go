@@ -20,13 +20,13 @@ const (
 // haltUntil halts the target and runs f until f has no reason to retry, at
 // most tries times; then the last reason is the error. The target runs between
 // the tries. If its user has stopped it nothing would change between two
-// tries, so there is only one.
-func (e *Engine) haltUntil(ctx context.Context, tries int, f func(*process.Halt) (retry *finding.Refusal, err error)) error {
+// tries, so there is only one. why is what receipts say of it.
+func (e *Engine) haltUntil(ctx context.Context, why string, tries int, f func(*process.Halt) (retry *finding.Refusal, err error)) error {
 	e.lang.Prepare()
 	for try := 1; ; try++ {
 		var retry *finding.Refusal
 		var stopped bool
-		err := e.p.Halt(ctx, func(h *process.Halt) (err error) {
+		err := e.p.HaltFor(ctx, why, func(h *process.Halt) (err error) {
 			stopped = !h.WasRunning()
 			if retry, err = f(h); retry == nil && err == nil && !e.once {
 				e.station(h) // for what comes next

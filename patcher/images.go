@@ -41,7 +41,7 @@ func (e *Engine) Watch(ctx context.Context, d Debugger) error {
 	if len(e.reg.Patches) == 0 {
 		return nil
 	}
-	return e.p.Halt(ctx, func(h *process.Halt) error {
+	return e.p.HaltFor(ctx, "the debugger takes in the modules that are loaded", func(h *process.Halt) error {
 		for _, p := range e.reg.Patches {
 			d.Loaded(h, p.image())
 		}

@@ -177,7 +177,7 @@ func (e *Engine) leadAll(ctx context.Context, p *patchRecord) error {
 		}
 	}
 	for _, id := range slices.Backward(lead) {
-		if _, err := e.lead(ctx, id); err != nil {
+		if err := e.lead(ctx, id); err != nil {
 			return err
 		}
 	}
@@ -185,12 +185,11 @@ func (e *Engine) leadAll(ctx context.Context, p *patchRecord) error {
 }
 
 // lead makes the entries of a patch's functions lead to its stubs, which it
-// leaves switched off. because is why that took a halt, if so.
-func (e *Engine) lead(ctx context.Context, id string) (because string, err error) {
+// leaves switched off.
+func (e *Engine) lead(ctx context.Context, id string) error {
 	s := &switching{transition: e.transit(OpActivate, id), leading: true}
 	if err := s.plan(); err != nil || len(s.entries) == 0 {
-		return "", err
+		return err
 	}
-	err = s.carryOut(ctx)
-	return s.because, err
+	return s.carryOut(ctx)
 }

@@ -194,12 +194,12 @@ func (e *Engine) checkIdentity(m *module.Module, path string) error {
 // plans the redirect of its entry.
 func (e *Engine) plan(ctx context.Context, f *link.Function) (*redirect.Plan, error) {
 	code := make([]byte, f.Size)
-	if err := e.p.ReadMemory(code, f.Entry); err != nil {
+	if err := e.p.ReadText(code, f.Entry); err != nil {
 		return nil, err
 	}
 	if f.CheckText(e.withoutRedirects(code, f.Entry)) != nil {
-		// Breakpoints of the debugger are only known under a halt.
-		err := e.p.Halt(ctx, func(h *process.Halt) error { return h.ReadText(code, f.Entry) })
+		// All breakpoints of the debugger are only known under a halt.
+		err := e.p.HaltFor(ctx, "a breakpoint may be in the code that is replaced", func(h *process.Halt) error { return h.ReadText(code, f.Entry) })
 		if err != nil {
 			return nil, err
 		}

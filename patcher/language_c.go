@@ -109,7 +109,7 @@ func (c *cTarget) plan(code []byte, f *link.Function) (*redirect.Plan, error) {
 				"its symbol table is damaged; build the program anew")
 		}
 		piece := make([]byte, r.End-r.Start)
-		if err := c.p.ReadMemory(piece, r.Start); err != nil {
+		if err := c.p.ReadText(piece, r.Start); err != nil {
 			return nil, err
 		}
 		if err := plan.CheckPiece(piece, r.Start); err != nil {

@@ -28,7 +28,7 @@ type goTarget struct {
 // openGo reads the layout of a target's Go runtime under a halt.
 func openGo(e *Engine) (language, error) {
 	g := &goTarget{p: e.p, exe: e.exe}
-	err := e.p.Halt(context.Background(), func(h *process.Halt) (err error) {
+	err := e.p.HaltFor(context.Background(), "the layout of the runtime is read", func(h *process.Halt) (err error) {
 		g.Runtime, err = goruntime.Open(h)
 		return err
 	})

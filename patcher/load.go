@@ -64,7 +64,7 @@ func (e *Engine) LoadModule(ctx context.Context, m *module.Module, path string, 
 			return nil, nil, err
 		}
 	}
-	id, because, err := e.load(ctx, m, path, libraries)
+	id, err := e.load(ctx, m, path, libraries)
 	if err != nil {
 		return nil, nil, stayed(err, libraries)
 	}
@@ -72,25 +72,18 @@ func (e *Engine) LoadModule(ctx context.Context, m *module.Module, path string, 
 	if err != nil {
 		return nil, nil, err
 	}
-	r := newReceipt(OpLoad, start, halts())
-	if r.Halts > 0 {
-		r.HaltedBecause = because
-		if len(libraries) > 0 {
-			r.HaltedBecause = "a thread loads a library"
-		}
-	}
-	return e.describe(p), r, nil
+	return e.describe(p), newReceipt(OpLoad, start, halts()), nil
 }
 
 // load carries out a load; a first one makes the arena.
-func (e *Engine) load(ctx context.Context, m *module.Module, path string, libraries []finding.Finding) (id, because string, err error) {
+func (e *Engine) load(ctx context.Context, m *module.Module, path string, libraries []finding.Finding) (id string, err error) {
 	if e.spare {
 		if err := e.checkIdentity(m, path); err != nil {
-			return "", "", err
+			return "", err
 		}
 		if !e.fits(m) {
-			if err := e.p.Halt(ctx, e.clear); err != nil {
-				return "", "", err
+			if err := e.p.HaltFor(ctx, "the arena that there is does not fit", e.clear); err != nil {
+				return "", err
 			}
 		}
 	}
@@ -101,7 +94,7 @@ func (e *Engine) load(ctx context.Context, m *module.Module, path string, librar
 		err = e.notForked(OpLoad, fmt.Sprint(e.reg.Sequence+1))
 	}
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
 	// Binding and registering are two instants: if the target makes an itab
 	// in between that the module brings too, the module is bound again. So are
@@ -111,19 +104,16 @@ func (e *Engine) load(ctx context.Context, m *module.Module, path string, librar
 	for range 5 {
 		if e.arena == nil {
 			if e.arena, err = e.lang.planArena(m); err != nil {
-				return "", "", err
+				return "", err
 			}
 		}
 		t := e.transit(OpLoad, fmt.Sprint(e.reg.Sequence+1))
 		if err = t.load(ctx, m, path, fresh, libraries); err == nil {
-			if fresh {
-				t.because = "the arena is made"
-			}
 			e.spare, e.coming = false, nil
-			return t.id, t.because, nil
+			return t.id, nil
 		}
 		if err = t.rollback(err); t.done || e.failed != nil {
-			return "", "", err // the arena is in use
+			return "", err // the arena is in use
 		}
 		taken := errors.Is(err, arena.ErrTaken)
 		if !taken && !errors.Is(err, goruntime.ErrStale) {
@@ -140,7 +130,7 @@ func (e *Engine) load(ctx context.Context, m *module.Module, path string, librar
 		err = finding.Refuse(finding.Busy, "the program has again and again made what the module brings while it was being loaded",
 			"try again at a quieter moment")
 	}
-	return "", "", err
+	return "", err
 }
 
 // load prepares while the target runs: everything is placed, bound and
@@ -178,7 +168,7 @@ func (t *transition) load(ctx context.Context, m *module.Module, path string, fr
 	whole := fresh && (e.alone != "" || e.lang.checkConcurrent(c.image) != "")
 	if !whole {
 		if fresh {
-			if err := e.haltUntil(ctx, manyTries, t.reserve); err != nil {
+			if err := e.haltUntil(ctx, makesArena, manyTries, t.reserve); err != nil {
 				return err
 			}
 		}
@@ -196,7 +186,10 @@ func (t *transition) load(ctx context.Context, m *module.Module, path string, fr
 			return err
 		}
 	}
-	return e.haltUntil(ctx, manyTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
+	if whole {
+		t.because = makesArena
+	}
+	return e.haltUntil(ctx, t.because, manyTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
 		if retry, err = e.quiet(h); retry != nil || err != nil {
 			return retry, err
 		}
@@ -223,6 +216,9 @@ func (t *transition) load(ctx context.Context, m *module.Module, path string, fr
 	})
 }
 
+// makesArena is why a first load halts the target.
+const makesArena = "the arena is made"
+
 // reserve makes a planned arena, with the resident thread in it, under a halt.
 func (t *transition) reserve(h *process.Halt) (retry *finding.Refusal, err error) {
 	e := t.e
@@ -239,7 +235,7 @@ func (t *transition) reserve(h *process.Halt) (retry *finding.Refusal, err error
 		if t.h != nil {
 			return e.arena.Release(t.h)
 		}
-		return e.p.Halt(context.Background(), e.arena.Release)
+		return e.p.HaltFor(context.Background(), "the load is undone", e.arena.Release)
 	})
 	if t.h == nil {
 		e.station(h) // what follows is done by it

@@ -47,6 +47,18 @@ func (s *switching) whyHalt() string {
 	return ""
 }
 
+// whyLook says why it takes a halt to carry the switching out at an instant that was
+// waited for.
+func (s *switching) whyLook(quiet bool) string {
+	if quiet {
+		return "nobody may be in the code that is replaced, and that shows under a halt only"
+	}
+	if why := s.whyHalt(); why != "" {
+		return why
+	}
+	return "it was waited for the instant, which does not last"
+}
+
 // name returns the name of a redirected function.
 func (s *switching) name(d *redirectRecord) string {
 	for _, p := range s.reg.Patches {
@@ -84,7 +96,7 @@ func (s *switching) withoutHalt(ctx context.Context) (done bool, err error) {
 	}
 	if len(s.undo) > 0 {
 		// By the halt that is to follow anyway: there nothing is in the way.
-		_ = s.e.p.Halt(ctx, func(h *process.Halt) error {
+		_ = s.e.p.HaltFor(ctx, err.Error(), func(h *process.Halt) error {
 			s.h = h
 			defer func() { s.h = nil }()
 			err = s.rollback(err)

@@ -1,7 +1,6 @@
 package patcher
 
 import (
-	"strings"
 	"time"
 
 	"github.com/darn-dev/darn/patcher/finding"
@@ -75,6 +74,7 @@ func newReceipt(op Operation, start time.Time, halts process.HaltStats) *Receipt
 		Halts:          halts.Halts,
 		HaltMicros:     halts.Total.Microseconds(),
 		ThreadsHalted:  halts.ThreadsHalted,
+		HaltedBecause:  halts.Because,
 	}
 }
 
@@ -84,21 +84,12 @@ func (r *Receipt) AddHalts(halts process.HaltStats, because string) {
 	if halts.Halts == 0 {
 		return
 	}
-	r.because(because)
+	halts.Because = because
+	r.HaltedBecause = process.HaltStats{Because: r.HaltedBecause}.Add(halts).Because
 	r.DurationMicros += halts.Total.Microseconds()
 	r.Halts += halts.Halts
 	r.HaltMicros += halts.Total.Microseconds()
 	r.ThreadsHalted = max(r.ThreadsHalted, halts.ThreadsHalted)
-}
-
-// because adds to why there were halts.
-func (r *Receipt) because(why string) {
-	switch {
-	case r.HaltedBecause == "":
-		r.HaltedBecause = why
-	case why != "" && !strings.Contains(r.HaltedBecause, why):
-		r.HaltedBecause += "; " + why
-	}
 }
 
 // TargetInfo identifies the target of an Engine.

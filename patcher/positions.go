@@ -258,7 +258,7 @@ func (e *Engine) recount(ctx context.Context) {
 	e.lang.Prepare()
 	ctx, cancel := context.WithTimeout(ctx, recountPatience)
 	defer cancel()
-	_ = e.p.Halt(ctx, func(h *process.Halt) error {
+	_ = e.p.HaltFor(ctx, "frames in old code are counted", func(h *process.Halt) error {
 		found, err := e.find(h, zones)
 		if err != nil {
 			return err

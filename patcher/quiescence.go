@@ -178,7 +178,7 @@ func (w *Wait) try(ctx context.Context, s *switching) (why *finding.Refusal, err
 	}
 	stopped := false
 	if err = s.prepare(); err == nil {
-		err = w.e.p.Halt(ctx, func(h *process.Halt) (err error) {
+		err = w.e.p.HaltFor(ctx, s.whyLook(quiet), func(h *process.Halt) (err error) {
 			stopped = !h.WasRunning()
 			why, err = s.try(h, quiet)
 			return err

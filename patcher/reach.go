@@ -15,6 +15,9 @@ import (
 // asked of it was not done, and a halt does it: a transition that was begun is
 // completed, or undone, in any case.
 
+// residentGone is why there is a halt in what was begun without one.
+const residentGone = "the resident thread has ended meanwhile"
+
 // Syscall implements process.Caller.
 func (t *transition) Syscall(nr uintptr, args ...uint64) (result uint64, err error) {
 	if t.h != nil {
@@ -25,7 +28,7 @@ func (t *transition) Syscall(nr uintptr, args ...uint64) (result uint64, err err
 			return result, err
 		}
 	}
-	err = t.e.p.Halt(context.Background(), func(h *process.Halt) (err error) {
+	err = t.e.p.HaltFor(context.Background(), residentGone, func(h *process.Halt) (err error) {
 		result, err = h.Syscall(nr, args...)
 		return err
 	})
@@ -43,7 +46,7 @@ func (t *transition) WriteText(addr uint64, old, new []byte) error {
 			return err
 		}
 	}
-	return t.e.p.Halt(context.Background(), func(h *process.Halt) error { return h.WriteText(addr, old, new) })
+	return t.e.p.HaltFor(context.Background(), residentGone, func(h *process.Halt) error { return h.WriteText(addr, old, new) })
 }
 
 // settle returns when, after a write without a halt, the next one may be made.

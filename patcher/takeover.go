@@ -54,7 +54,7 @@ func (e *Engine) takeOver() error {
 			}
 		}
 		ctx := context.Background()
-		err := e.haltUntil(ctx, manyTries, func(h *process.Halt) (*finding.Refusal, error) { return e.rollbackPending(h) })
+		err := e.haltUntil(ctx, "what an earlier Darn left half done is undone", manyTries, func(h *process.Halt) (*finding.Refusal, error) { return e.rollbackPending(h) })
 		if err != nil {
 			return err
 		}
@@ -71,7 +71,7 @@ func (e *Engine) takeOver() error {
 	if e.dismiss() != nil || resident.Evict(e.p, a) != nil || e.p.CheckSystemCalls() != nil {
 		return nil // its memory is given back by the next Darn, if the program allows it
 	}
-	err = e.p.Halt(context.Background(), a.Release)
+	err = e.p.HaltFor(context.Background(), "what an earlier Darn left is taken away", a.Release)
 	if err == nil {
 		e.arena, e.reg = nil, &registry{Version: registryVersion, Sequence: e.reg.Sequence}
 	}

@@ -67,7 +67,7 @@ func (e *Engine) unload(ctx context.Context, p *patchRecord) error {
 	// The collector ends its work sooner or later, and those who use the module
 	// perhaps not.
 	looks := 0
-	return e.haltUntil(ctx, manyTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
+	return e.haltUntil(ctx, "it takes proving that nothing refers to the patch", manyTries, func(h *process.Halt) (retry *finding.Refusal, err error) {
 		if retry, err = e.quiet(h); retry != nil || err != nil {
 			return retry, err
 		}

@@ -18,15 +18,14 @@ func (s *switching) storeUntraced(ctx context.Context, letGo func() error) error
 		if !s.isOneStoreOnceLed() {
 			return s.carryOut(ctx)
 		}
-		because, err := s.e.lead(ctx, s.id)
-		if err != nil {
+		if err := s.e.lead(ctx, s.id); err != nil {
 			return err
 		}
 		led, err := s.e.switching(s.op, s.id, len(s.off) > 0)
 		if err != nil {
 			return err
 		}
-		*s, s.because = *led, because
+		*s = *led
 		if !s.isOneStore() {
 			return s.carryOut(ctx)
 		}

@@ -24,7 +24,7 @@ func TestAPatchIsSwitchedOnWhenTheDebuggerHasLetGo(t *testing.T) {
 		expect(t, target, "/describe", "a pen")
 		return p.Detach()
 	}})
-	if err != nil || called != 1 || patch.State != patcher.Active || r.Halts < 1 || r.Operation != patcher.OpActivate {
+	if err != nil || called != 1 || patch.State != patcher.Active || r.Halts < 1 || r.HaltedBecause == "" || r.Operation != patcher.OpActivate {
 		t.Fatalf("%v, called %d times, patch %+v, receipt %+v", err, called, patch, r)
 	}
 	expect(t, target, "/describe", "one pen[0 10 20 30]")

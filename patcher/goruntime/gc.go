@@ -128,7 +128,7 @@ func wait(ctx context.Context, d time.Duration) error {
 // note again when it is resumed from the halt, since that has interrupted its
 // futex.
 func (r *Runtime) wakeMonitor(ctx context.Context, p *process.Process) (running bool, err error) {
-	err = p.Halt(ctx, func(h *process.Halt) error {
+	err = p.HaltFor(ctx, "a thread of the runtime has to be woken", func(h *process.Halt) error {
 		running = h.WasRunning()
 		var asleep [1]byte
 		if err := r.mem.ReadMemory(asleep[:], r.sysmonwait); err != nil || !running || asleep[0] == 0 {

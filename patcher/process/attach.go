@@ -69,7 +69,7 @@ func AttachAnd(pid int, fn func(*Halt)) (p *Process, err error) {
 	}
 	p.guard = guard
 	stopped := time.Since(begun)
-	p.attached = HaltStats{Halts: 1, Total: stopped, Max: stopped, ThreadsHalted: threads}
+	p.attached = HaltStats{Halts: 1, Total: stopped, Max: stopped, ThreadsHalted: threads, Because: "it is attached to"}
 	return p, nil
 }
 

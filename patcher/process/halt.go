@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-delve/delve/pkg/proc"
@@ -48,13 +49,26 @@ type HaltStats struct {
 	// ThreadsHalted is the greatest number of threads kept from running at
 	// once.
 	ThreadsHalted int
+	// Because says why, as far as HaltFor was told; reasons are separated by "; ".
+	Because string
+}
+
+// because returns reasons together, each once.
+func because(reasons, more string) string {
+	switch {
+	case more == "" || strings.Contains(reasons, more):
+		return reasons
+	case reasons == "":
+		return more
+	}
+	return reasons + "; " + more
 }
 
 // Add returns what s and t count together.
 func (s HaltStats) Add(t HaltStats) HaltStats {
 	return HaltStats{
 		Halts: s.Halts + t.Halts, Total: s.Total + t.Total, Max: max(s.Max, t.Max),
-		ThreadsHalted: max(s.ThreadsHalted, t.ThreadsHalted),
+		ThreadsHalted: max(s.ThreadsHalted, t.ThreadsHalted), Because: because(s.Because, t.Because),
 	}
 }
 
@@ -85,7 +99,12 @@ type Halt struct {
 // target-exited if the target has ended. A call while a Halt exists, from fn
 // itself too, is refused with busy. If ctx ends before the target has stopped
 // the target goes on, and it's refused with busy.
-func (p *Process) Halt(ctx context.Context, fn func(h *Halt) error) (err error) {
+func (p *Process) Halt(ctx context.Context, fn func(h *Halt) error) error {
+	return p.HaltFor(ctx, "", fn)
+}
+
+// HaltFor is Halt, and tells those who measure why the target is halted.
+func (p *Process) HaltFor(ctx context.Context, why string, fn func(h *Halt) error) (err error) {
 	p.mu.Lock()
 	busy, closed := p.halted, p.closed
 	p.halted = true
@@ -124,7 +143,7 @@ func (p *Process) Halt(ctx context.Context, fn func(h *Halt) error) (err error) 
 		}
 		err = p.explain(err)
 		if stop.WasRunning {
-			p.measured(time.Since(stop.Since), threads)
+			p.measured(time.Since(stop.Since), threads, why)
 		}
 	}()
 	if err := h.valid(); err != nil {
@@ -162,7 +181,7 @@ func (p *Process) Measure() (stop func() HaltStats) {
 }
 
 // measured counts one halt.
-func (p *Process) measured(d time.Duration, threads int) {
+func (p *Process) measured(d time.Duration, threads int, why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for s := range p.meters {
@@ -170,6 +189,7 @@ func (p *Process) measured(d time.Duration, threads int) {
 		s.Total += d
 		s.Max = max(s.Max, d)
 		s.ThreadsHalted = max(s.ThreadsHalted, threads)
+		s.Because = because(s.Because, why)
 	}
 }
 

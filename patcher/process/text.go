@@ -39,6 +39,31 @@ func (h *Halt) ReadText(buf []byte, addr uint64) error {
 	return nil
 }
 
+// Masker is a Halter that knows while the target runs what breakpoints hide.
+type Masker interface {
+	// Hidden returns the bytes that breakpoints hide, by their addresses, of all
+	// that may be set. Nobody changes the map any more.
+	Hidden() map[uint64][]byte
+}
+
+// ReadText is Halt.ReadText while the target runs. A breakpoint may have come or gone
+// since the debugger last said where they are: who finds what should not be there
+// looks under a Halt.
+func (p *Process) ReadText(buf []byte, addr uint64) error {
+	if err := p.ReadMemory(buf, addr); err != nil {
+		return err
+	}
+	if m, ok := p.halter.(Masker); ok {
+		const int3 = 0xcc
+		for at, bytes := range m.Hidden() {
+			if at >= addr && at-addr < uint64(len(buf)) && buf[at-addr] == int3 {
+				overlay(buf, addr, bytes, at)
+			}
+		}
+	}
+	return nil
+}
+
 // overlay copies what of patch, at address at, falls into buf, at address addr.
 func overlay(buf []byte, addr uint64, patch []byte, at uint64) {
 	for i, b := range patch {

@@ -50,7 +50,7 @@ export interface Receipt {
   halts: number;
   haltMicros: number;
   threadsHalted: number;
-  /** Why there was a halt in an operation that often needs none. */
+  /** Why there were halts. */
   haltedBecause?: string;
   encodings?: Record<string, number>;
   /** Ids of the patches that were deactivated at the same instant. */
