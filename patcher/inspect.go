@@ -40,7 +40,7 @@ func (e *Engine) InspectModule(ctx context.Context, m *module.Module, path strin
 	in.Findings = append(append(in.Findings, found...), m.Manifest.Findings...)
 	c, err := e.checkUnplaced(ctx, m, path)
 	if c != nil {
-		in.Module.Functions = c.describe()
+		in.Module.Functions = e.foresee(c)
 		in.Findings = append(in.Findings, c.image.Findings...)
 	}
 	if r := finding.As(err); r != nil {
@@ -102,13 +102,25 @@ type checked struct {
 	plans  []*redirect.Plan // of image.Functions; nil where refused
 }
 
-func (c *checked) describe() []Function {
+// foresee describes the functions of a module as they would be if it were loaded,
+// as long as there is room.
+func (e *Engine) foresee(c *checked) []Function {
 	fs := make([]Function, len(c.image.Functions))
 	for i, f := range c.image.Functions {
 		fs[i] = Function{Name: f.Symbol, Address: f.Entry, Source: f.Source}
-		if c.plans[i] != nil {
-			fs[i].Encoding = c.plans[i].Encoding
+		plan := c.plans[i]
+		if plan == nil {
+			continue
 		}
+		if d := e.reg.redirect(f.Entry); d != nil {
+			fs[i].Encoding, fs[i].EncodingReason = d.Encoding, d.Why
+			continue
+		}
+		single, _, why := e.oneStore(plan, &f)
+		if single != nil {
+			plan = single
+		}
+		fs[i].Encoding, fs[i].EncodingReason = plan.Encoding, why
 	}
 	return fs
 }

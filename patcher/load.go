@@ -1,6 +1,7 @@
 package patcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -313,18 +314,28 @@ func (d *redirectRecord) plan(p *redirect.Plan) (*redirect.Plan, error) {
 	return p, nil
 }
 
+// oneStore returns the plan by which one store redirects the function of a plan, and
+// where it has to lead. If there is none it says why.
+func (e *Engine) oneStore(plan *redirect.Plan, lf *link.Function) (single *redirect.Plan, to redirect.Window, why string) {
+	if single, to, why = plan.OneStore(); single != nil {
+		why = e.lang.checkOneStore(single, lf)
+	}
+	if why == "" {
+		return single, to, ""
+	}
+	return nil, to, cmp.Or(plan.Reason, why)
+}
+
 // newRedirect returns the redirect of a function that has none, by one store if that
 // can be, and what has to be mapped for it.
 func (t *transition) newRedirect(p *patchRecord, f *functionRecord, plan *redirect.Plan, lf *link.Function) (d *redirectRecord, mapped []piece) {
-	single, to, why := plan.OneStore()
-	if single == nil && plan.Encoding == redirect.DirectEncoding {
-		return t.newDirect(f, plan, lf)
-	}
-	if single != nil {
-		why = t.e.lang.checkOneStore(single, lf)
-	}
+	single, to, why := t.e.oneStore(plan, lf)
 	pad := uint64(0)
-	if why == "" && !anywhere(to) {
+	switch {
+	case single == nil && plan.Encoding == redirect.DirectEncoding:
+		return t.newDirect(f, plan, lf)
+	case single == nil || anywhere(to):
+	default:
 		if p.reaches(f, single, to) {
 			f.Stub, mapped = t.takeStub(to)
 		}
@@ -332,14 +343,11 @@ func (t *transition) newRedirect(p *patchRecord, f *functionRecord, plan *redire
 			pad, mapped = t.takePad(to)
 		}
 		if f.Stub == 0 && pad == 0 {
-			why = fmt.Sprintf("one store could make it lead to [%#x, %#x) only, where nothing more can be mapped", to.Start, to.End)
+			single, why = nil, cmp.Or(plan.Reason, fmt.Sprintf("one store could make it lead to [%#x, %#x) only, where nothing more can be mapped", to.Start, to.End))
 		}
 	}
-	switch {
-	case why == "":
+	if single != nil {
 		plan = single
-	case plan.Encoding == redirect.DirectEncoding:
-		why = plan.Reason
 	}
 	d = newRedirect(plan)
 	d.Pad, d.Why = pad, why

@@ -191,7 +191,9 @@ func TestNoHaltDirect(t *testing.T) {
 	e, halts, detach := attachCounting(t, target)
 	var patches []*patcher.Patch
 	for _, m := range modules {
+		foreseen := foresee(t, e, m)
 		patches = append(patches, load(t, e, m))
+		mustBeAsForeseen(t, foreseen, patches[len(patches)-1])
 	}
 	for _, f := range patches[0].Functions {
 		if f.Encoding != redirect.DirectEncoding || !strings.Contains(f.EncodingReason, "accesses memory") {
@@ -307,6 +309,26 @@ func noHaltC(t *testing.T, exe, lands string) {
 	target.MustLive()
 }
 
+// foresee returns what an inspection says of a module's functions.
+func foresee(t testing.TB, e *patcher.Engine, m string) []patcher.Function {
+	t.Helper()
+	in, err := e.Inspect(t.Context(), m)
+	if err != nil || !in.OK {
+		t.Fatalf("inspect: %v, %+v", err, in)
+	}
+	return in.Module.Functions
+}
+
+// mustBeAsForeseen compares how functions are redirected with what was foreseen.
+func mustBeAsForeseen(t testing.TB, foreseen []patcher.Function, p *patcher.Patch) {
+	t.Helper()
+	for i, f := range p.Functions {
+		if x := foreseen[i]; x.Name != f.Name || x.Encoding != f.Encoding || x.EncodingReason != f.EncodingReason {
+			t.Errorf("%s was to be %s (%s) and is %s (%s)", x.Name, x.Encoding, x.EncodingReason, f.Encoding, f.EncodingReason)
+		}
+	}
+}
+
 // A library that the program was linked with stays as long as the program: its
 // functions are patched without a halt. One that dlopen has loaded might go.
 func TestNoHaltLibrary(t *testing.T) {
@@ -337,7 +359,9 @@ int main(int c, char **v)
 		{"linked", "linked=1 opened=74565", 0, ""},
 		{"opened", "linked=1 opened=1", 1, "loaded by dlopen"},
 	} {
+		foreseen := foresee(t, e, modules[test.name])
 		p := load(t, e, modules[test.name])
+		mustBeAsForeseen(t, foreseen, p)
 		if reason := p.Functions[0].EncodingReason; !strings.Contains(reason, test.reason) || (reason == "") != (test.reason == "") {
 			t.Errorf("%s can't be written by one store because %q", test.name, reason)
 		}

@@ -31,8 +31,9 @@ type Function struct {
 	NewAddress uint64            `json:"newAddress"` // of the new code, 0 if nothing is loaded
 	Source     string            `json:"source,omitempty"`
 	Encoding   redirect.Encoding `json:"encoding"`
-	// EncodingReason says why the entry can't be written while threads run, as
-	// with redirect.SingleEncoding it can; "" with that.
+	// EncodingReason says why the function has no switch, if it has none, and else
+	// why its entry can't be written while threads run; "" with
+	// redirect.SingleEncoding, which has both.
 	EncodingReason string `json:"encodingReason,omitempty"`
 	// FramesInOldCode is how many stack frames of the target were in code that
 	// the patch replaces when that was last looked at: by the activation, if it

@@ -110,7 +110,10 @@ export function findingWords(f: Finding): string {
 /** How calls of a function get to its new code. */
 export function encodingWords(f: PatchedFunction): string {
   const how = t('redirected by {0}', f.encoding);
-  return f.encodingReason ? t('{0}, written under a halt: {1}', how, f.encodingReason) : how;
+  if (!f.encodingReason) {
+    return how;
+  }
+  return f.encoding === 'direct' ? t('{0}, without a switch: {1}', how, f.encodingReason) : t('{0}, written under a halt: {1}', how, f.encodingReason);
 }
 
 /** What there is to say of a function in the view. */

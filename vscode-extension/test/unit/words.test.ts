@@ -26,6 +26,7 @@ describe('words', () => {
 
   it('say why the entry of a function is written under a halt, if it is', () => {
     assert.equal(encodingWords({ ...f, encodingReason: 'it begins with a branch' }), 'redirected by jump, written under a halt: it begins with a branch');
+    assert.equal(encodingWords({ ...f, encoding: 'direct', encodingReason: 'it may fault' }), 'redirected by direct, without a switch: it may fault');
     assert.equal(encodingWords({ ...f, encoding: 'single' }), 'redirected by single');
   });
 
