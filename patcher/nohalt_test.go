@@ -221,6 +221,12 @@ func TestNoHaltDirect(t *testing.T) {
 		must(t, r, err, halts(), step.halts)
 		expect(t, target, "/weigh", step.weight)
 	}
+	activate(t, e, patches[1])
+	detach()
+	e, _, detach = attachCounting(t, target) // finds all where it is
+	expect(t, target, "/weigh", "208")
+	deactivate(t, e, patches[1])
+	expect(t, target, "/weigh", "9")
 	busy()
 	for _, p := range patches {
 		targettest.Eventually(t, "an unload", func() bool {
@@ -291,6 +297,20 @@ func noHaltC(t *testing.T, exe, lands string) {
 	}
 	for i, want := range []string{" total=7004 ", " total=20 "} {
 		_, r, err := e.Deactivate(t.Context(), patches[1-i].ID)
+		must(t, r, err, halts(), 0)
+		prints(t, target, want)
+	}
+	// The next one finds all where it is.
+	detach()
+	e, halts, detach = attachCounting(t, target)
+	for i, want := range []string{" total=8004 ", " total=20 "} {
+		var r *patcher.Receipt
+		var err error
+		if i == 0 {
+			_, r, err = e.Activate(t.Context(), patches[1].ID, patcher.ActivateOptions{})
+		} else {
+			_, r, err = e.Deactivate(t.Context(), patches[1].ID)
+		}
 		must(t, r, err, halts(), 0)
 		prints(t, target, want)
 	}
