@@ -244,3 +244,24 @@ func TestTheResidentIsForbiddenByTheRequest(t *testing.T) {
 	mustAnswer(t, get)
 	mustBeWhole(t, target)
 }
+
+// A program that was launched is looked at when the first request comes, which may
+// take halts: they are in the first receipt.
+func TestTheFirstReceiptOfALaunchedProgramHasAllHalts(t *testing.T) {
+	s, err := theShop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := count(t)
+	c.start("launch", map[string]any{"mode": "exec", "program": s.exe})
+	c.configured()
+	eventually(t, "the program to begin", func() bool { return strings.Contains(c.adapter.out.String(), "addr ") })
+	c.halts()
+	var r result
+	c.call("darn/load", map[string]any{"path": s.described}, &r)
+	if n := c.halts(); n != r.Receipt.Halts || n < 1 || r.Receipt.HaltedBecause == "" {
+		t.Errorf("the load halted the target %d times, by its receipt %d times (%s)", n, r.Receipt.Halts, r.Receipt.HaltedBecause)
+	}
+	t.Log(r.Receipt.Halts, r.Receipt.HaltedBecause)
+	c.disconnect(true)
+}

@@ -29,6 +29,7 @@ type patches struct {
 	mu     sync.Mutex // guards what follows; held while the engine is opened
 	engine *patcher.Engine
 	target *process.Process
+	opened process.HaltStats // what opening took, until a receipt tells of it
 
 	// What the last change has left: the code that no new call runs, and the
 	// modules that are loaded.
@@ -117,6 +118,11 @@ func (s *patches) open(ctx context.Context) (*patcher.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	if took := time.Since(h.asked); h.wasRun && h.joined == nil {
+		s.opened = s.opened.Add(process.HaltStats{Halts: 1, Total: took, Max: took})
+	}
+	halts := target.Measure()
+	defer func() { s.opened = s.opened.Add(halts()) }()
 	var options []func(*patcher.Engine)
 	s.p.mu.Lock()
 	if s.p.withoutResident {
@@ -484,6 +490,11 @@ func (s *patches) failed(ctx context.Context, e *patcher.Engine, id string, err 
 // changed tells the client what an operation has changed.
 func (s *patches) changed(ctx context.Context, e *patcher.Engine, reason string, p *patcher.Patch, receipt *patcher.Receipt) {
 	ctx = context.WithoutCancel(ctx)
+	s.mu.Lock()
+	opened := s.opened
+	s.opened = process.HaltStats{}
+	s.mu.Unlock()
+	receipt.AddHalts(opened, "Darn has got to know the program")
 	s.note(ctx, e)
 	s.takeInIfStopped(ctx)
 	move, refused := s.unsettled()
