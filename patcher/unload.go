@@ -21,6 +21,11 @@ import (
 // it is refused with in-use, naming who holds it, and the patch stays loaded
 // and inactive.
 //
+// The proof takes a halt, one if nobody is in the way, and it can't be that of an
+// attach: what the stacks of a C program are walked by is read before it, and the
+// collector of a Go program has to run before it. To wake that in an idle program
+// takes another.
+//
 // It may be called whether the target runs or is stopped. Also refused with
 // not-loaded, wrong-state (it has to be inactive), gc-timeout, text-mismatch,
 // target-exited or busy.
