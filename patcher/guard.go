@@ -3,11 +3,23 @@ package patcher
 import (
 	"github.com/darn-dev/darn/patcher/arena"
 	"github.com/darn-dev/darn/patcher/process"
+	"github.com/darn-dev/darn/patcher/resident"
 )
 
 // GuardMain must be the first thing that main, or TestMain, calls in a program
 // that uses process.StartGuard: see process.GuardMain.
-func GuardMain() { process.GuardMain(known) }
+func GuardMain() { process.GuardMain(known, evict) }
+
+// evict ends the resident thread: a Darn that attaches must not take it for one of the
+// program's.
+func evict(p *process.Process) {
+	a, err := arena.Open(p)
+	if err != nil {
+		return // there is none, or it is unusable, which the next Darn says
+	}
+	defer a.Close()
+	_ = resident.Evict(p, a) // it ends by itself if not at once
+}
 
 // known tells the guardian of a process what patches have put into it. The
 // registry is the target's to forge: what comes of it is where the guardian

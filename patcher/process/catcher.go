@@ -12,11 +12,12 @@ import (
 // the tracer is killed, a thread that runs into a breakpoint which stands there still,
 // or gets the signal by which the target was to be halted, comes to the catcher, and
 // does not end the process. At a breakpoint it waits until the guardian (guardian.go)
-// has put the old byte back, and runs the instruction then.
+// has put the old byte back and says so, and runs the instruction then.
 //
-// On a second page, which is writable, the kernel puts what handled SIGTRAP before.
+// On further pages, which are writable, the kernel puts what handled SIGTRAP before,
+// and the guardian a table of the breakpoints that there were.
 
-// Offsets in the catcher's two pages.
+// Offsets in the catcher's pages.
 const (
 	catcherRestorer = 0
 	catcherHandler  = 16
@@ -24,8 +25,12 @@ const (
 	catcherPage     = 4096
 	catcherOld      = catcherPage       // the one from before, which is to come back
 	catcherNow      = catcherPage + 256 // the one that is found
-	catcherSize     = 2 * catcherPage
-	sigsetSize      = 8
+	// catcherTable holds one more than the number of breakpoints, 0 before it is
+	// known, and their addresses.
+	catcherTable = catcherPage + 1024
+	catcherSize  = 5 * catcherPage
+	catcherMost  = (catcherSize-catcherTable)/8 - 1
+	sigsetSize   = 8
 )
 
 // catcherImage is the first page of a catcher at an address.

@@ -131,13 +131,14 @@ const (
 )
 
 // lockTarget locks the memory of a process against other guards, and waits for
-// those whose Darn was killed. Only who may trace a process can open its memory: the
+// those whose Darn was killed: the lock is theirs until no thread of the process is
+// traced by them or their Darn any more. Only who may trace a process can open its memory: the
 // lock keeps nobody else busy.
 func lockTarget(pid int, memory *os.File) error {
 	untraced := time.Now() // when it was last
 	for end := time.Now().Add(guardPatience); ; time.Sleep(time.Millisecond) {
-		tracer := tracerNow(pid)
-		if tracer == "" || tracer == guardianName {
+		tracer, dying := tracerNow(pid)
+		if tracer == "" || tracer == guardianName || dying {
 			untraced = time.Now()
 		}
 		err := unix.Flock(int(memory.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -154,30 +155,35 @@ func lockTarget(pid int, memory *os.File) error {
 	}
 }
 
-// tracerNow is what the process calls itself that traces a thread of the process
-// pid, "" if there is none.
-func tracerNow(pid int) string {
-	tasks, _ := Tasks(pid)
-	for _, task := range tasks {
-		data, err := os.ReadFile(task + "/status")
-		if err != nil {
-			continue // ended
-		}
-		_, tracer, _ := strings.Cut(string(data), "\nTracerPid:")
-		tracer, _, _ = strings.Cut(tracer, "\n")
-		tid := atoi(strings.TrimSpace(tracer))
-		if tid == 0 {
-			continue
-		}
-		// The kernel tells the thread.
-		s, err := readStatus(tid)
-		if err != nil {
-			return "process " + strings.TrimSpace(tracer)
-		}
-		comm, _ := os.ReadFile(procPath(atoi(s["Tgid"]), "comm"))
-		return strings.TrimSpace(string(comm))
+// tracerNow is what the process calls itself that traces the process pid, "" if there is
+// none, and whether it is being killed.
+func tracerNow(pid int) (comm string, dying bool) {
+	status, err := readStatus(pid)
+	if err != nil || status["TracerPid"] == "0" {
+		return "", false
 	}
-	return ""
+	// The kernel tells the thread.
+	tid := atoi(status["TracerPid"])
+	tracer, err := readStatus(tid)
+	if err != nil {
+		return "process " + status["TracerPid"], true
+	}
+	name, _ := os.ReadFile(procPath(atoi(tracer["Tgid"]), "comm"))
+	return strings.TrimSpace(string(name)), doomed(tid) || exiting(tid)
+}
+
+// exiting tells whether a thread is about to end: one that was killed has much to give
+// back before it lets go of what it traces.
+func exiting(tid int) bool {
+	const flag = 4 // PF_EXITING, see include/linux/sched.h
+	stat, err := os.ReadFile(procPath(tid, "stat"))
+	if err != nil {
+		return true
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(rest)
+	const flags = 6
+	return len(fields) <= flags || atoi(fields[flags])&flag != 0
 }
 
 // Unfinished notes for the guardian that [addr, addr+size) is being reserved for

@@ -221,7 +221,7 @@ func forkWaiter(files *[guardFiles]int, life int, journal *guardJournal) (pid in
 		}
 	}
 	if !journal.clean() {
-		if journal.breakpoints.Load() && !journal.caught.Load() {
+		if !journal.ended.Load() && journal.breakpoints.Load() && !journal.caught.Load() {
 			// Nothing else keeps a thread from a breakpoint that is still there.
 			syscall.RawSyscall6(unix.SYS_PIDFD_SEND_SIGNAL, firstGuardFile+guardTarget, uintptr(unix.SIGSTOP), 0, 0, 0, 0)
 		}

@@ -19,8 +19,9 @@ const guardianName = "darn-guardian"
 // GuardMain must be called by main, or TestMain, before anything else that looks
 // at the arguments, for StartGuard to work. It returns at once, unless the program
 // was executed to be a guardian; then it is one, and exits. known tells what Darn
-// has put into the text of a process by design; it may be nil.
-func GuardMain(known func(pid int) Known) {
+// has put into the text of a process by design, and evict ends what threads it has made
+// there; both may be nil.
+func GuardMain(known func(pid int) Known, evict func(*Process)) {
 	guardHooked = true
 	if len(os.Args) != 1 || os.Args[0] != guardianName {
 		return
@@ -33,7 +34,7 @@ func GuardMain(known func(pid int) Known) {
 	pid := int(journal.target.Load())
 	predecessor = int(journal.tracer.Load())
 	o := &orphan{
-		guardJournal: journal, known: known,
+		guardJournal: journal, known: known, evict: evict,
 		p: &Process{pid: pid, memory: os.NewFile(firstGuardFile+guardMemory, "memory"), pidfd: firstGuardFile + guardTarget},
 	}
 	if err := o.putRight(); err != nil {
@@ -47,20 +48,25 @@ type orphan struct {
 	*guardJournal
 	p     *Process
 	known func(pid int) Known
+	evict func(*Process)
+	// removed is where there were breakpoints.
+	removed map[uint64]bool
 }
 
 // putRight takes from the target what the tracer has left to it.
 func (o *orphan) putRight() error {
 	if !o.ended.Load() {
-		if o.caught.Load() {
-			// Who has run into a breakpoint waits for this.
-			o.removeBreakpoints()
-		}
 		// A process that is killed lets go of its files before it lets go of what it
 		// traces. Its pidfd tells when the last of its threads has.
 		await(firstGuardFile + guardTracer)
-		o.removeBreakpoints()
+		failed := o.removeBreakpoints()
 		o.letGoOn()
+		if failed != nil {
+			return failed
+		}
+		if o.evict != nil {
+			o.evict(o.p)
+		}
 	}
 	o.restoreEntry(o.thread.Load() == 0)
 	if o.thread.Load() == 0 && o.catcher.Load() == 0 && o.arenaSize.Load() == 0 && !o.breakpoints.Load() {
@@ -68,11 +74,11 @@ func (o *orphan) putRight() error {
 	}
 	runtime.LockOSThread()
 	var err error
-	for try := range 6 {
+	for try := range 10 {
 		if err = o.settle(); err == nil || !o.p.Alive() {
 			break
 		}
-		time.Sleep(10 * time.Millisecond << try) // it runs, out of what was in the way
+		time.Sleep(5 * time.Millisecond << try) // it runs, out of what was in the way
 	}
 	o.restoreEntry(true)
 	return err
@@ -99,7 +105,10 @@ func (o *orphan) restoreEntry(left bool) {
 
 // settle stops all threads for a moment, and does what takes that.
 func (o *orphan) settle() (err error) {
-	threads, err := seize(o.p.pid)
+	if tid := unstoppable(o.p.pid); tid != 0 {
+		return fmt.Errorf("thread %d can't be stopped", tid)
+	}
+	threads, err := o.seize()
 	defer func() {
 		for _, t := range threads {
 			_ = detachWith(t.tid, t.signal)
@@ -111,7 +120,6 @@ func (o *orphan) settle() (err error) {
 	if o.replaced() {
 		return nil
 	}
-	o.removeBreakpoints() // somebody may have set one in the instant of his death
 	for _, t := range threads {
 		if err := t.settle(o); err != nil {
 			return err
@@ -280,15 +288,21 @@ func (o *orphan) vehicle(threads map[int]*seized) (v *seized) {
 
 // seized is a thread that the guardian holds.
 type seized struct {
+	o      *orphan
 	tid    int
 	signal unix.Signal // that it was about to get, and gets when it is let go
 	gone   bool        // it has ended
 }
 
+// stopPatience is for how long threads may be kept from running, or may not run that
+// should, because one does not stop.
+const stopPatience = 2 * time.Second
+
 // seize stops every thread of a process.
-func seize(pid int) (map[int]*seized, error) {
+func (o *orphan) seize() (map[int]*seized, error) {
+	pid := o.p.pid
 	threads := make(map[int]*seized)
-	end := time.Now().Add(guardPatience)
+	end := time.Now().Add(stopPatience)
 	for {
 		tasks, err := os.ReadDir(procPath(pid, "task"))
 		if err != nil {
@@ -304,7 +318,7 @@ func seize(pid int) (map[int]*seized, error) {
 			complete = false
 			switch err = unix.PtraceSeize(tid); {
 			case err == nil:
-				t := &seized{tid: tid}
+				t := &seized{tid: tid, o: o}
 				threads[tid] = t
 				if unix.PtraceInterrupt(tid) == nil {
 					stopping = append(stopping, t)
@@ -369,8 +383,9 @@ func (t *seized) drop() {
 		return
 	}
 	t.signal = 0
-	if info.breakpoint() {
-		_ = stepBack(t.tid)
+	var regs unix.PtraceRegs
+	if info.breakpoint() && unix.PtraceGetRegs(t.tid, &regs) == nil && t.o.removed[regs.Rip-1] {
+		_ = stepBack(t.tid) // else the tracer did it
 	}
 }
 
@@ -393,7 +408,7 @@ func (t *seized) run(pid int, d time.Duration) error {
 		t.gone = err == unix.ESRCH
 		return nil
 	}
-	return t.await(pid, time.Now().Add(guardPatience))
+	return t.await(pid, time.Now().Add(stopPatience))
 }
 
 // settle takes from a thread what a tracer has left to it.

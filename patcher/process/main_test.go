@@ -10,7 +10,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	GuardMain(nil)
+	GuardMain(nil, nil)
 	os.Exit(targettest.Run(m))
 }
 

@@ -45,17 +45,35 @@ type stray struct {
 	was  byte
 }
 
-// removeBreakpoints puts back what breakpoints that are left have replaced.
-func (o *orphan) removeBreakpoints() {
-	if !o.breakpoints.Load() {
-		return
+// removeBreakpoints puts back what breakpoints that are left have replaced, and tells
+// the catcher. To be called when nobody sets any more.
+func (o *orphan) removeBreakpoints() error {
+	var strays []stray
+	if o.breakpoints.Load() {
+		before := o.before[:min(max(o.beforeCount, 0), len(o.before))]
+		strays = slices.DeleteFunc(strayBreakpoints(o.p.pid, o.p.memory, o.known), func(s stray) bool { return slices.Contains(before, s.addr) })
 	}
-	before := o.before[:min(max(o.beforeCount, 0), len(o.before))]
-	for _, s := range strayBreakpoints(o.p.pid, o.p.memory, o.known) {
-		if !slices.Contains(before, s.addr) {
-			_, _ = o.p.memory.WriteAt([]byte{s.was}, int64(s.addr)) // fails if it has ended
+	o.removed = make(map[uint64]bool)
+	var table []byte
+	for _, s := range strays {
+		o.removed[s.addr] = true
+		table = binary.LittleEndian.AppendUint64(table, s.addr)
+		if _, err := o.p.memory.WriteAt([]byte{s.was}, int64(s.addr)); err != nil {
+			return err // it has ended
 		}
 	}
+	if !o.caught.Load() {
+		return nil
+	}
+	if len(strays) > catcherMost {
+		return fmt.Errorf("%d breakpoints", len(strays))
+	}
+	at := int64(o.catcher.Load() + catcherTable)
+	if _, err := o.p.memory.WriteAt(table, at+8); err != nil {
+		return err
+	}
+	_, err := o.p.memory.WriteAt(binary.LittleEndian.AppendUint64(nil, uint64(len(strays)+1)), at)
+	return err
 }
 
 // strayBreakpoints compares the text of a process with the files that it is from.
