@@ -94,7 +94,7 @@ fuzz: ## Fuzz everything that parses, FUZZTIME (20s, or hours) each
 soak: ## Torture a program with patches for SOAKTIME (4h), a session with races, and kill Darn often
 	$(GO) test -v -count=1 -timeout 0 -run '^TestC?Torture$$' ./patcher -torture $(SOAKTIME)
 	$(GO) test -v -count=1 -timeout 0 -run '^TestNothingLeaks$$' ./patcher -operations 10000
-	$(GO) test -v -count=1 -timeout 0 -run '^TestDarnIsKilled' ./internal/cli -kills 1000 -stride 1
+	$(GO) test -v -count=1 -timeout 0 -run '^TestDarnIsKilled|^TestASessionIsKilled' ./internal/cli -kills 1000 -stride 1
 	$(GO) test -v -count=1 -timeout 0 -run '^TestTheTargetSurvivesA' ./adapter -races 1000
 	$(GO) test -v -count=1 -timeout 0 -run '^TestRaces$$|^TestRestarts|^TestBreakpointsAtEntries' ./adapter -races 1000
 

@@ -1,15 +1,23 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/google/go-dap"
+
+	"github.com/darn-dev/darn/adapter/dapclient"
 	"github.com/darn-dev/darn/patcher"
+	"github.com/darn-dev/darn/patcher/finding"
 )
 
 // stride is between the steps that TestDarnIsKilledAtEveryStep takes.
@@ -189,4 +197,91 @@ func (s *server) unloadAll(t *testing.T, module string) {
 	if state != patcher.Unloaded {
 		eventually(t, "the unload", func() bool { return darn(t, "unload", s.flag(), module).code == exitDone })
 	}
+}
+
+// TestASessionIsKilledAtEveryStep kills a debug session in the middle of operations,
+// with a breakpoint set: one that a call has run into, or one that no call comes to.
+// The calls are answered, and the next command finds a state from which it can take
+// the patch out.
+func TestASessionIsKilledAtEveryStep(t *testing.T) {
+	v := goVictim(t)
+	before := v.snapshot()
+	calls := v.bills(t)
+	steps := []int{90}
+	if *stride > 0 {
+		steps = nil
+		for n := 1; n < 600; n += *stride {
+			steps = append(steps, n)
+		}
+	}
+	for i, step := range steps {
+		breakpoint := []string{"main.handleBill", "main.main"}[i%2]
+		state := v.killSession(t, step, breakpoint)
+		n := calls.Load()
+		eventually(t, "calls are answered", func() bool { return calls.Load() > n+1 })
+		v.unloadAll(t, v.module)
+		v.mustBeAs(before)
+		if t.Failed() {
+			t.Fatalf("step %d, breakpoint at %s, the patch was %s", step, breakpoint, state)
+		}
+	}
+}
+
+// killSession has a debug session load, activate, deactivate and unload the patch,
+// again and again, until it is killed at a step. It returns the state of the patch
+// then.
+func (v *victim) killSession(t *testing.T, step int, breakpoint string) patcher.State {
+	t.Helper()
+	cmd := command("dap")
+	cmd.Env = append(os.Environ(), fmt.Sprint("DARN_FAULT=", step))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c, err := dapclient.Dial(ctx, startLine(t, cmd, listening))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	err = func() error {
+		if _, err := c.Initialize(ctx); err != nil {
+			return err
+		}
+		if err := c.Start(ctx, "attach", map[string]any{"mode": "local", "processId": v.pid, "stopOnEntry": false}); err != nil {
+			return err
+		}
+		set := dap.SetFunctionBreakpointsArguments{Breakpoints: []dap.FunctionBreakpoint{{Name: breakpoint}}}
+		if err := c.Call(ctx, "setFunctionBreakpoints", set, nil); err != nil {
+			return err
+		}
+		if err := c.Configured(ctx); err != nil {
+			return err
+		}
+		call := func(command string, arguments, body any) error {
+			for {
+				err := c.Call(ctx, command, arguments, body)
+				if refused, ok := errors.AsType[*dapclient.Error](err); !ok || refused.Code() != finding.GCTimeout {
+					return err
+				}
+				// The breakpoint has stopped it at a bad moment.
+				if err := c.Call(ctx, "continue", dap.ContinueArguments{ThreadId: 1}, nil); err != nil {
+					return err
+				}
+			}
+		}
+		for {
+			var loaded struct{ Patch patcher.Patch }
+			if err := call("darn/load", map[string]any{"path": v.module}, &loaded); err != nil {
+				return err
+			}
+			for _, op := range []string{"activate", "deactivate", "unload"} {
+				if err := call("darn/"+op, map[string]any{"id": loaded.Patch.ID}, nil); err != nil {
+					return err
+				}
+			}
+		}
+	}()
+	// It answers, and is not killed, if it refuses.
+	if refused, ok := errors.AsType[*dapclient.Error](err); ok || ctx.Err() != nil {
+		t.Fatalf("step %d, breakpoint at %s: %v %v", step, breakpoint, refused, err)
+	}
+	return v.state(t, v.module)
 }

@@ -1,15 +1,20 @@
 package cli
 
 import (
+	"context"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/go-dap"
 
 	"github.com/darn-dev/darn/internal/load"
 	"github.com/darn-dev/darn/patcher"
@@ -39,7 +44,7 @@ func TestAProcessGoesOnWhenDarnIsKilledAttaching(t *testing.T) {
 }
 
 // kills is how many times the tests that kill darn at random instants do it.
-var kills = flag.Int("kills", 8, "how often a test that kills darn at random instants does so")
+var kills = flag.Int("kills", 6, "how often a test that kills darn at random instants does so")
 
 // TestDarnIsKilledAtRandomInstants kills headless commands at any moment of
 // what they do. The server must answer throughout; the next command must find a
@@ -77,7 +82,7 @@ func TestDarnIsKilledAtRandomInstants(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		timer := time.AfterFunc(time.Duration(random.Int64N(int64(took[c]))), func() { _ = cmd.Process.Kill() })
+		timer := time.AfterFunc(time.Duration(random.Int64N(int64(took[c]*3/2))), func() { _ = cmd.Process.Kill() })
 		err := cmd.Wait()
 		timer.Stop()
 		if exit, ok := err.(*exec.ExitError); ok && exit.ExitCode() >= 0 && !strings.Contains(out.String(), "gc-timeout") {
@@ -116,4 +121,56 @@ func (s *server) bills(t *testing.T) *atomic.Int64 {
 	}()
 	t.Cleanup(func() { close(stop); <-done })
 	return &calls
+}
+
+// The debugger sets a thread back that has run into a breakpoint; if it is killed
+// the thread must be set back once, not twice, and its call get the right answer.
+func TestACallAtABreakpointIsAnsweredWhenTheSessionIsKilled(t *testing.T) {
+	s := buildTeahouse(t).start(t)
+	before := s.snapshot()
+	// A connection of its own for each: a request is not made again if it fails.
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for _, function := range []string{"main.bill", "main.handleBill", "net/http.(*ServeMux).ServeHTTP"} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		cmd := command("dap")
+		c := dial(t, startLine(t, cmd, listening))
+		answered := make(chan string, 1)
+		set := dap.SetFunctionBreakpointsArguments{Breakpoints: []dap.FunctionBreakpoint{{Name: function}}}
+		for _, step := range []func() error{
+			func() error { _, err := c.Initialize(ctx); return err },
+			func() error { return c.Start(ctx, "attach", map[string]any{"mode": "local", "processId": s.pid}) },
+			func() error { return c.Call(ctx, "setFunctionBreakpoints", set, nil) },
+			func() error { return c.Configured(ctx) },
+			func() error {
+				go func() {
+					r, err := client.Get(fmt.Sprintf("%s/bill?cups=%d", s.url, demoCups))
+					if err != nil {
+						answered <- err.Error()
+						return
+					}
+					defer r.Body.Close()
+					body, _ := io.ReadAll(r.Body)
+					answered <- string(body)
+				}()
+				_, err := c.Event(ctx, nil, "stopped")
+				return err
+			},
+			cmd.Process.Kill,
+		} {
+			if err := step(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		select {
+		case got := <-answered:
+			if got != oldBill {
+				t.Errorf("breakpoint in %s: the server answers %q", function, got)
+			}
+		case <-ctx.Done():
+			t.Fatalf("breakpoint in %s: no answer", function)
+		}
+	}
+	darn(t, "list", s.flag()).ok(t)
+	s.mustEqual(before)
 }
