@@ -156,13 +156,15 @@ func TestAFirstLoadDoesNotHaltIfTheTargetHasStoodStill(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name   string
+		kind   string // the type of the session, as an editor calls it
 		before func(c *counter)
 		after  func(c *counter)
 		halts  int
 	}{
-		{"since it was attached to", list, func(*counter) {}, 0},
-		{"since a pause", func(*counter) {}, func(c *counter) { list(c); pause(c) }, 0},
-		{"but no request was made then", func(*counter) {}, pause, 1},
+		{"since it was attached to", "", list, func(*counter) {}, 0},
+		{"since it was attached to by the type darn", "darn", func(*counter) {}, func(*counter) {}, 0},
+		{"since a pause", "", func(*counter) {}, func(c *counter) { list(c); pause(c) }, 0},
+		{"but no request was made then", "go", func(*counter) {}, pause, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			was := traces(t, target)
@@ -172,7 +174,7 @@ func TestAFirstLoadDoesNotHaltIfTheTargetHasStoodStill(t *testing.T) {
 			}
 			for _, load := range loads {
 				c := count(t)
-				c.attach(target.Process.Pid)
+				c.start("attach", map[string]any{"mode": "local", "processId": target.Process.Pid, "type": test.kind})
 				test.before(c)
 				c.configured()
 				test.after(c)

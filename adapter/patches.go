@@ -198,8 +198,9 @@ func (s *patches) prepare() {
 // A first load needs the arena and the resident thread, which are made under a halt.
 // A session that only debugs gets neither: they would stay behind, in part, if the
 // adapter were killed. Once the client has made a request of Darn's that reaches the
-// program they are made when that stands still next, and are taken away at the end of
-// the session if nothing was loaded.
+// program, or from the beginning in a session of the type darn, they are made when the
+// program stands still next, and are taken away at the end of the session if nothing
+// was loaded.
 
 // unfurnished tells whether they are to be made.
 func (s *patches) unfurnished() bool {

@@ -421,8 +421,8 @@ func addCapabilities(body []byte) []byte {
 	return addMember(body, "supportsDarn", true)
 }
 
-// noDebug, residentForbidden, substitutePath and terminates read arguments of
-// requests.
+// noDebug, residentForbidden, debugsByDarn, substitutePath and terminates read
+// arguments of requests.
 
 func noDebug(h *header) bool {
 	var a struct {
@@ -438,6 +438,17 @@ func residentForbidden(h *header) bool {
 	}
 	_ = json.Unmarshal(h.Arguments, &a)
 	return a.DarnResident == "never"
+}
+
+// debugsByDarn tells whether the user has chosen Darn among the debuggers of an
+// editor that passes on its whole configuration, as VS Code does: a session of Delve's
+// type may be one of somebody who knows nothing of patches.
+func debugsByDarn(h *header) bool {
+	var a struct {
+		Type string `json:"type"`
+	}
+	_ = json.Unmarshal(h.Arguments, &a)
+	return a.Type == "darn"
 }
 
 func substitutePath(h *header) (rules [][2]string) {

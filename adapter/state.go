@@ -25,7 +25,8 @@ type state struct {
 	noDebug bool
 	// withoutResident is set if there must be no thread of Darn's in the target.
 	withoutResident bool
-	// interested is set when the client has made a request of Darn's.
+	// interested is set when the client has made a request of Darn's, or debugs by its
+	// type.
 	interested bool
 	// attached is set if the target lived before the session.
 	attached bool
@@ -82,6 +83,7 @@ func (p *proxy) forwarded(h *header, stepGoesOn bool) {
 		p.launch = h.Arguments
 		p.substitute = substitutePath(h)
 		p.withoutResident = p.withoutResident || residentForbidden(h)
+		p.interested = p.interested || debugsByDarn(h)
 	case "pause", "restart", "disconnect":
 		p.pausing = p.phase == running
 		if h.Command == "restart" {
