@@ -41,15 +41,10 @@ type guardJournal struct {
 	// thread is the one whose registers or signal mask are not its own; 0 if there
 	// is none.
 	thread atomic.Int64
-	gadget uint64 // where its system call is done, 0 if its registers are its own
+	gadget atomic.Uint64 // where its system call is done, 0 as long as its registers are its own
 	mask   uint64
 	regs   unix.PtraceRegs
 }
-
-// clean tells whether there is nothing to do for the guardian.
-//
-//go:nosplit
-func (j *guardJournal) clean() bool { return j.ended.Load() && j.catcher.Load() == 0 }
 
 // current is the journal of the target that this process traces; nil if it is
 // not guarded. A process traces one at a time.
@@ -63,18 +58,27 @@ func journalOf(pid int) *guardJournal {
 	return nil
 }
 
-// lend notes that a thread is about to get another signal mask, and other registers if
-// gadget is not 0. It may be called on nil.
-func (j *guardJournal) lend(tid int, mask uint64, regs *unix.PtraceRegs, gadget uint64) {
+// lend notes that a thread is about to get another signal mask. regs, its registers,
+// are needed if send follows. It may be called on nil.
+func (j *guardJournal) lend(tid int, mask uint64, regs *unix.PtraceRegs) {
 	if j == nil {
 		return
 	}
 	j.thread.Store(0)
-	j.mask, j.gadget = mask, gadget
+	j.gadget.Store(0)
+	j.mask = mask
 	if regs != nil {
 		j.regs = *regs
 	}
 	j.thread.Store(int64(tid))
+}
+
+// send notes that the thread is about to get other registers, to do a system call at
+// an address.
+func (j *guardJournal) send(gadget uint64) {
+	if j != nil {
+		j.gadget.Store(gadget)
+	}
 }
 
 // giveBack notes that the thread is itself again.
@@ -185,6 +189,10 @@ func forkGuardian(files [guardFiles]int, life int) (pid int, err error) {
 //go:noinline
 //go:nocheckptr
 func forkWaiter(files *[guardFiles]int, life int, journal *guardJournal) (pid int, errno syscall.Errno) {
+	// Read as they are: the race detector's atomic loads don't work in the new process.
+	ended, stopped := (*uint32)(unsafe.Pointer(&journal.ended)), (*uint32)(unsafe.Pointer(&journal.stopped))
+	breakpoints, caught := (*uint32)(unsafe.Pointer(&journal.breakpoints)), (*uint32)(unsafe.Pointer(&journal.caught))
+	catcher := (*uint64)(unsafe.Pointer(&journal.catcher))
 	runtimeBeforeFork()
 	// Without a signal at its end, which is of no interest to anybody.
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_CLONE, 0, 0, 0, 0, 0, 0)
@@ -220,13 +228,13 @@ func forkWaiter(files *[guardFiles]int, life int, journal *guardJournal) (pid in
 			break
 		}
 	}
-	if !journal.clean() {
-		if !journal.ended.Load() && journal.breakpoints.Load() && !journal.caught.Load() {
+	if *ended == 0 || *catcher != 0 {
+		if *ended == 0 && *breakpoints != 0 && *caught == 0 {
 			// Nothing else keeps a thread from a breakpoint that is still there.
 			syscall.RawSyscall6(unix.SYS_PIDFD_SEND_SIGNAL, firstGuardFile+guardTarget, uintptr(unix.SIGSTOP), 0, 0, 0, 0)
 		}
 		syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(&guardArgs.path)), uintptr(unsafe.Pointer(&guardArgs.argv)), uintptr(unsafe.Pointer(&guardArgs.envp)))
-		if !journal.stopped.Load() { // the least that it would have done
+		if *stopped == 0 { // the least that it would have done
 			syscall.RawSyscall6(unix.SYS_PIDFD_SEND_SIGNAL, firstGuardFile+guardTarget, uintptr(unix.SIGCONT), 0, 0, 0, 0)
 		}
 	}

@@ -449,20 +449,22 @@ func (t *seized) comeBack(o *orphan) error {
 		if err != nil {
 			return nil
 		}
-		if o.gadget != 0 && regs.Rip-o.gadget < gadgetReach {
+		sent := o.gadget.Load() != 0
+		if sent && regs.Rip-o.gadget.Load() < gadgetReach {
 			if err := unix.PtraceSetRegs(t.tid, &o.regs); err != nil {
 				return err
 			}
 			return setSignalMask(t.tid, o.mask)
 		}
-		if lent(mask) {
+		// With its own registers it may be in the handler of a signal, which has a
+		// mask of its own, as Go's have, that block everything. What it comes back to
+		// is still to be seen: perhaps the system call.
+		if lent(mask) && (!sent || mask|never != anySignal || d > handlerPatience) {
 			return setSignalMask(t.tid, o.mask)
 		}
 		if mask == o.mask {
 			return nil
 		}
-		// It is in the handler of a signal, which has a mask of its own: the one
-		// that it comes back to is still to be seen.
 		if err := t.run(o.p.pid, d); err != nil {
 			return err
 		}
@@ -470,10 +472,14 @@ func (t *seized) comeBack(o *orphan) error {
 	return nil // it blocks what it likes by now
 }
 
-// lent tells whether a thread has such a mask because it serves Darn. The kernel
-// leaves out of a mask what can't be blocked.
+// handlerPatience is for how long a thread is expected to be in a handler.
+const handlerPatience = 200 * time.Millisecond
+
+// never are the signals that can't be blocked: the kernel leaves them out of a mask.
+const never = 1<<(unix.SIGKILL-1) | 1<<(unix.SIGSTOP-1)
+
+// lent tells whether a thread has such a mask because it serves Darn.
 func lent(mask uint64) bool {
-	const never = 1<<(unix.SIGKILL-1) | 1<<(unix.SIGSTOP-1)
 	switch mask | never {
 	case anySignal, anySignal &^ faults, parkMask, trapMask:
 		return true

@@ -92,7 +92,7 @@ func takeSignal(pid, tid int) error {
 	if err != nil {
 		return err
 	}
-	journalOf(pid).lend(tid, mask, nil, 0)
+	journalOf(pid).lend(tid, mask, nil)
 	defer journalOf(pid).giveBack()
 	if err := setSignalMask(tid, trapMask); err != nil {
 		return err

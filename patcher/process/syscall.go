@@ -163,7 +163,7 @@ func remoteSyscall(pid, tid int, at, blocked uint64, nr uintptr, args []uint64) 
 		}
 	}()
 
-	journalOf(pid).lend(tid, mask, &saved, at)
+	journalOf(pid).lend(tid, mask, &saved)
 	fault.Point()
 	if err := setSignalMask(tid, blocked); err != nil {
 		return 0, err
@@ -178,6 +178,7 @@ func remoteSyscall(pid, tid int, at, blocked uint64, nr uintptr, args []uint64) 
 			*r = args[i]
 		}
 	}
+	journalOf(pid).send(at)
 	if err := unix.PtraceSetRegs(tid, &regs); err != nil {
 		return 0, err
 	}
@@ -313,7 +314,7 @@ func (h *Halt) park() error {
 			var swallowed []unix.Signal
 			if failed = unix.PtraceGetRegs(tid, &regs); failed == nil {
 				if mask, failed = signalMask(tid); failed == nil {
-					journalOf(h.p.pid).lend(tid, mask, &regs, 0)
+					journalOf(h.p.pid).lend(tid, mask, &regs)
 					if failed = restoreThread(h.p.pid, tid, &regs, mask, &swallowed); failed == nil {
 						journalOf(h.p.pid).giveBack()
 					}
