@@ -110,6 +110,11 @@ func (e *Engine) unload(ctx context.Context, p *patchRecord) error {
 // it.
 func (t *transition) unload(h *process.Halt, p *patchRecord) (inUse *finding.Refusal, err error) {
 	e := t.e
+	// A program may restrict its system calls at any time; what is unloaded must be
+	// given back.
+	if err := e.p.CheckSystemCalls(); err != nil {
+		return nil, err
+	}
 	t.reg.Patches = slices.DeleteFunc(t.reg.Patches, func(q *patchRecord) bool { return q.ID == p.ID })
 	writes, err := t.unlink(p)
 	if err != nil {
