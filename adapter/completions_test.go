@@ -54,7 +54,7 @@ func TestCompletions(t *testing.T) {
 		{"darn activate " + loaded.ID + " at ", []string{}},
 		{"darn activate " + loaded.ID + " at main.go:1 ", []string{"hit", "quiescent", "replace", "stop"}},
 		{"darn activate " + loaded.ID + " quiescent r", []string{"replace"}},
-		{"darn load " + dir + "d", []string{s.module}},
+		{"darn load " + dir + "d", []string{s.described, s.module}},
 		{"darn inspect " + dir + "m", []string{s.more}},
 		{"darn load " + strings.TrimSuffix(dir, "/"), []string{dir}},
 		{"darn load /no/such/folder/", []string{}},

@@ -112,11 +112,6 @@ func TestTheTargetSurvivesAnAdapterKilledInAnOperation(t *testing.T) {
 		go func() { described <- get("/describe") }()
 		go func() { total <- get("/total") }()
 		wait := time.Duration(random.IntN(500)) * time.Millisecond
-		defer func() {
-			if t.Failed() {
-				t.Logf("%v %v %.2500s", wait, target.ProcessState, target.out.String())
-			}
-		}()
 		time.Sleep(wait)
 		_ = adapter.Process.Kill()
 		adapter.wait(t)

@@ -81,19 +81,27 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// serveHalts serves one session as Listen does, and halts its target as often
-// as it is told to on standard input.
-func serveHalts(ctx context.Context, cfg Config) error {
+// accepted waits for a client as Listen does.
+func accepted(cfg Config) (*proxy, error) {
 	l, err := listen(cfg.Listen)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	fmt.Println("DAP server listening at:", l.Addr())
 	conn, err := l.Accept()
 	if err != nil {
+		return nil, err
+	}
+	return newProxy(conn, cfg), nil
+}
+
+// serveHalts serves one session as Listen does, and halts its target as often
+// as it is told to on standard input.
+func serveHalts(ctx context.Context, cfg Config) error {
+	p, err := accepted(cfg)
+	if err != nil {
 		return err
 	}
-	p := newProxy(conn, cfg)
 	go func() {
 		for s := bufio.NewScanner(os.Stdin); s.Scan(); {
 			var n int
@@ -112,16 +120,10 @@ func serveHalts(ctx context.Context, cfg Config) error {
 // among them, and for a pause. It says the count whenever it is asked on standard
 // input, and begins anew.
 func serveCounting(ctx context.Context, cfg Config) error {
-	l, err := listen(cfg.Listen)
+	p, err := accepted(cfg)
 	if err != nil {
 		return err
 	}
-	fmt.Println("DAP server listening at:", l.Addr())
-	conn, err := l.Accept()
-	if err != nil {
-		return err
-	}
-	p := newProxy(conn, cfg)
 	var halts atomic.Int64
 	deliver := p.inner.deliver
 	p.inner.deliver = func(msg []byte) {
