@@ -89,11 +89,18 @@ func (t *transition) apply(writes []goruntime.Write) error {
 			t.onUndo(func() error { return t.e.p.WriteMemory(w.Addr, make([]byte, len(w.New))) })
 			continue
 		}
+		// In a program that is stopped, or about to be, there is no such instant: that
+		// is better known before.
+		if err := t.settle(w); err != nil {
+			return err
+		}
 		if err := t.WriteText(w.Addr, w.Old, w.New); err != nil {
 			return err
 		}
 		t.onUndo(func() error {
-			if err := t.settle(w); err != nil {
+			if err := t.settle(w); finding.CodeOf(err) == finding.GCTimeout {
+				return nil // it may stay: Register knows it again
+			} else if err != nil {
 				return err
 			}
 			return t.WriteText(w.Addr, w.New, w.Old)

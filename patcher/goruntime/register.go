@@ -193,12 +193,14 @@ func (r *Runtime) enlist(l *Ledger, m *Registration, alloc Alloc) ([]Write, erro
 		if err != nil {
 			return nil, err
 		}
-		if pinned[0] != 0 || pinned[1] != 0 || pinned[2] != 0 {
+		// Plugins have it hold some. One that is empty and held the list already is of
+		// a load that was given up while the collector was at work.
+		if pinned[0] != 0 && pinned[0] != header || pinned[1] != 0 || pinned[2] != 0 {
 			return nil, finding.Refuse(finding.UnsupportedTarget,
 				"the program has loaded plugins", "programs that load Go plugins can't be patched yet")
 		}
 		// Without a write barrier: none is in force while gcphase is 0.
-		writes = append(writes, change(r.pinnedTypemaps, 0, header))
+		writes = append(writes, change(r.pinnedTypemaps, pinned[0], header))
 		l.Header = header
 	}
 	l.retire(&l.List)

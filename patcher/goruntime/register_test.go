@@ -382,6 +382,25 @@ func TestRegisterIsUndone(t *testing.T) {
 	}
 }
 
+// A load that was given up while the collector was at work leaves the program's list
+// held twice.
+func TestAListThatIsHeldAlreadyIsNoPlugins(t *testing.T) {
+	s := startHost(t)
+	before := s.state()
+	header, err := s.rt.word(s.rt.modulesSlice)
+	if err == nil {
+		err = s.p.WriteMemory(s.rt.pinnedTypemaps, bytesOf(header))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, registration := s.load(modules.list[0])
+	s.unload(registration)
+	if !bytes.Equal(s.state(), before) {
+		t.Error("the runtime is not as it was")
+	}
+}
+
 func TestRegisterRefuses(t *testing.T) {
 	s := startHost(t)
 	m := modules.list[0]
