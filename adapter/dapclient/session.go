@@ -42,13 +42,13 @@ func (c *Client) Configured(ctx context.Context) error {
 	return c.Call(ctx, "configurationDone", nil, nil)
 }
 
-// Attach begins a session with a running process, which runs again when Attach
-// returns.
+// Attach begins a session of the type darn with a running process, which runs again
+// when Attach returns.
 func (c *Client) Attach(ctx context.Context, pid int) error {
 	if _, err := c.Initialize(ctx); err != nil {
 		return err
 	}
-	if err := c.Start(ctx, "attach", map[string]any{"mode": "local", "processId": pid}); err != nil {
+	if err := c.Start(ctx, "attach", map[string]any{"type": "darn", "mode": "local", "processId": pid}); err != nil {
 		return err
 	}
 	return c.Configured(ctx)
