@@ -528,8 +528,15 @@ func (s *patches) takeInIfStopped(ctx context.Context) {
 	still := s.p.standing
 	s.p.mu.Unlock()
 	if still && s.images.waiting() {
-		_, _ = s.p.withTarget(ctx, func(*proc.TargetGroup) error { return nil })
+		s.takeInNow(ctx)
 	}
+}
+
+// takeInNow has Delve take in what it was not told of, in a halt if the target runs:
+// withTarget does it.
+func (s *patches) takeInNow(ctx context.Context) process.HaltStats {
+	halts, _ := s.p.withTarget(ctx, func(*proc.TargetGroup) error { return nil })
+	return halts
 }
 
 // takeIn has Delve take in what it was not told of, at a stop, in the session's
@@ -587,7 +594,7 @@ func (s *patches) takeInBefore(h *header) {
 	ctx, cancel := context.WithTimeout(context.Background(), holdPatience)
 	defer cancel()
 	// If it can't be they are looked at by the next change of a patch.
-	_, _ = s.p.withTarget(ctx, func(*proc.TargetGroup) error { return nil })
+	s.takeInNow(ctx)
 }
 
 // tell sends the events about a patch. One that is not in the protocol goes to

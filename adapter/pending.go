@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-delve/delve/pkg/proc"
 	"github.com/google/go-dap"
 
 	"github.com/darn-dev/darn/patcher/process"
@@ -149,7 +148,7 @@ func (s *patches) retry(ctx context.Context) (halts process.HaltStats) {
 	ctx, cancel := context.WithTimeout(ctx, holdPatience)
 	defer cancel()
 	if s.images.waiting() {
-		halts, _ = s.p.withTarget(ctx, func(*proc.TargetGroup) error { return nil })
+		halts = s.takeInNow(ctx)
 	}
 	since := time.Now()
 	s.p.mu.Lock()

@@ -408,10 +408,9 @@ func anywhere(w redirect.Window) bool { return w.End-w.Start >= redirect.Anywher
 // reaches tells whether f's stub and thunk can be in a window: whether there is room
 // for many, and all that they refer to is within reach.
 func (p *patchRecord) reaches(f *functionRecord, single *redirect.Plan, w redirect.Window) bool {
-	const reach = 1<<31 - 1<<12 // less than any instruction's
 	for _, at := range []uint64{w.Start, w.End} {
 		for _, to := range []uint64{f.Entry, p.Switch, f.called(), p.Base, p.Base + p.Size} {
-			if d := int64(to - at); d > reach || d < -reach {
+			if d := int64(to - at); d > arena.Reach || d < -arena.Reach {
 				return false
 			}
 		}

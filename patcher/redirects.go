@@ -144,11 +144,10 @@ func (t *transition) below(d *redirectRecord, id string, stack []string) (uint64
 	if err != nil {
 		return 0, err
 	}
-	if f := p.function(d.Entry); i > 0 {
-		return f.Stub, nil
-	} else {
-		return f.thunk(), nil
+	if i > 0 {
+		return p.function(d.Entry).Stub, nil
 	}
+	return p.function(d.Entry).thunk(), nil
 }
 
 // entryChanges lists the redirects whose entry has to change with the switches.

@@ -8,11 +8,9 @@ import (
 )
 
 const (
-	// reach is how far a rel32 operand leads, less room for the length of an
-	// instruction.
-	reach = 1<<31 - pageSize
-	// Reach is how far code in an arena may be from code outside, in bytes.
-	Reach = reach
+	// Reach is how far code in an arena may be from code outside, in bytes: as far as
+	// a rel32 operand leads, less room for the length of an instruction.
+	Reach = 1<<31 - pageSize
 	// usualSize and leastSize bound the size of an arena. The image of a big
 	// Go program spans a few hundred MiB of address space.
 	usualSize = 1 << 30
@@ -56,7 +54,7 @@ func plan(p *process.Process, text Range, place func([]process.Mapping, Range) (
 // place finds the highest free room, of the usual size or, if there's none, of
 // half of it and so on.
 func place(maps []process.Mapping, text Range) (base, size uint64, ok bool) {
-	limit := text.Start + reach
+	limit := text.Start + Reach
 	for size := uint64(usualSize); size >= leastSize; size /= 2 {
 		top := limit // of the gap
 		for i := len(maps) - 1; i >= -1; i-- {
@@ -84,8 +82,8 @@ func place(maps []process.Mapping, text Range) (base, size uint64, ok bool) {
 // placeBelow finds the highest free room below text.
 func placeBelow(maps []process.Mapping, text Range) (base, size uint64, ok bool) {
 	limit := uint64(leastAddress)
-	if text.End > reach {
-		limit = max(limit, text.End-reach)
+	if text.End > Reach {
+		limit = max(limit, text.End-Reach)
 	}
 	for size := uint64(usualSize); size >= leastSize; size /= 2 {
 		top := text.Start // of the gap

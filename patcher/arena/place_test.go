@@ -10,7 +10,7 @@ import (
 func TestPlaceIsTheHighestRoomInReach(t *testing.T) {
 	const mib, gib = 1 << 20, 1 << 30
 	text := Range{4 * mib, 8 * mib}
-	limit := text.Start + uint64(reach)
+	limit := text.Start + uint64(Reach)
 	mapped := func(ranges ...uint64) (ms []process.Mapping) {
 		for i := 0; i < len(ranges); i += 2 {
 			ms = append(ms, process.Mapping{Start: ranges[i], End: ranges[i+1]})

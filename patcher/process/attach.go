@@ -117,7 +117,7 @@ func adopt(group *proc.TargetGroup, fn func(*Halt)) (*Process, error) {
 		p.closeMemory()
 		return nil, exited(p.pid, err)
 	}
-	h := &Halt{p: p, stop: &Stop{Group: group}, tracer: tracer}
+	h := p.standing(group, tracer)
 	_ = h.protect() // the guardian does what it can without
 	if fn != nil {
 		fn(h)
@@ -127,7 +127,7 @@ func adopt(group *proc.TargetGroup, fn func(*Halt)) (*Process, error) {
 		return nil, exited(p.pid, err)
 	}
 	own.last = func() {
-		h := &Halt{p: p, stop: &Stop{Group: group}, tracer: tracer}
+		h := p.standing(group, tracer)
 		_ = h.unprotect() // else the guardian does it
 		_ = h.end()
 	}

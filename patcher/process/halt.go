@@ -159,6 +159,11 @@ func (p *Process) HaltFor(ctx context.Context, why string, fn func(h *Halt) erro
 	return fn(h)
 }
 
+// standing is a Halt of a target that stands still anyway, until its end is called.
+func (p *Process) standing(group *proc.TargetGroup, tracer ptracer) *Halt {
+	return &Halt{p: p, stop: &Stop{Group: group}, tracer: tracer}
+}
+
 // end is the end of h, before the target runs again.
 func (h *Halt) end() error {
 	h.over = true

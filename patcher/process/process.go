@@ -61,7 +61,7 @@ func New(dbg *debugger.Debugger, h Halter) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	halt := &Halt{p: p, stop: &Stop{Group: group}, tracer: tracer}
+	halt := p.standing(group, tracer)
 	defer halt.end()
 	_ = halt.protect() // the guardian does what it can without
 	return p, nil

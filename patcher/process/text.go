@@ -54,7 +54,6 @@ func (p *Process) ReadText(buf []byte, addr uint64) error {
 		return err
 	}
 	if m, ok := p.halter.(Masker); ok {
-		const int3 = 0xcc
 		for at, bytes := range m.Hidden() {
 			if at >= addr && at-addr < uint64(len(buf)) && buf[at-addr] == int3 {
 				overlay(buf, addr, bytes, at)
