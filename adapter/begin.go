@@ -61,6 +61,16 @@ func (p *proxy) startGuard(pid int) {
 	p.guardian = guardian
 }
 
+// endGuard ends the guardian, which takes out of the target what is there for its
+// sake: Delve traces it no more.
+func (p *proxy) endGuard() {
+	p.mu.Lock()
+	guardian := p.guardian
+	p.guardian = nil
+	p.mu.Unlock()
+	guardian.Close()
+}
+
 // started notes that there is a target. Called with p.mu held.
 func (p *proxy) started(pid int) {
 	if p.starting != nil {

@@ -64,6 +64,37 @@ func adapterCommand() *exec.Cmd {
 	return cmd
 }
 
+// What is in the target for the guardian's sake is out when the client hears that the
+// session is over.
+func TestTheEndOfASessionIsToldWhenTheTargetIsAsItWas(t *testing.T) {
+	target := start(t, exec.Command(build(t, "target")))
+	pid := target.Process.Pid
+	code := func() (n int) {
+		maps, err := process.ReadMaps(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range maps {
+			if m.Perms[2] == 'x' {
+				n++
+			}
+		}
+		return n
+	}
+	before := code()
+	c, _ := session(t)
+	c.attach(pid)
+	c.configured()
+	if code() == before {
+		t.Fatal("the guardian has nothing in the target")
+	}
+	c.disconnect(false)
+	if after := code(); after != before {
+		t.Errorf("%d mappings of code are %d at the end", before, after)
+	}
+	mustBeWhole(t, target)
+}
+
 // The breakpoint is in a function that is called 5000 times a second.
 func TestTheTargetSurvivesAKilledAdapter(t *testing.T) {
 	target := start(t, exec.Command(build(t, "target")))

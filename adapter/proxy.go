@@ -106,10 +106,7 @@ func (p *proxy) serve(ctx context.Context) error {
 	p.inner.Close()
 	select {
 	case <-p.done:
-		p.mu.Lock()
-		p.guardian.Close()
-		p.guardian = nil
-		p.mu.Unlock()
+		p.endGuard()
 	case <-time.After(endPatience): // a build is under way, perhaps
 	}
 	p.client.close()
@@ -255,6 +252,9 @@ func (p *proxy) fromSession(msg []byte) {
 			answer(&h)
 		}
 		return
+	}
+	if h.Type == "response" && h.Command == "disconnect" && h.Success {
+		p.endGuard() // when the client hears of the end, nothing is in the target any more
 	}
 	if h.Event == "stopped" {
 		p.patches.takeIn()

@@ -59,9 +59,9 @@ func debugDesk(t *testing.T, optimisation string) (*client, *child) {
 func (c *client) goesOn(target *child) {
 	c.t.Helper()
 	c.disconnect(false)
+	mustBeWhole(c.t, target)
 	seen := len(target.out.String())
 	eventually(c.t, "the program serves on", func() bool { return strings.Count(target.out.String()[seen:], "served=") > 2 })
-	mustBeWhole(c.t, target)
 }
 
 // threadsByName returns the threads by the first word of their names. One that has
