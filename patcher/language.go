@@ -68,9 +68,9 @@ type languageRuntime interface {
 	// undone while the target runs, the next one may be made.
 	Settle(w goruntime.Write) error
 	// Positions returns who is or will return into the ranges, References who
-	// holds an address in a module.
+	// holds an address in a module. What is in own, memory of Darn's, does not count.
 	Positions(h *process.Halt, ranges ...link.Range) ([]goruntime.Holder, error)
-	References(h *process.Halt, l *goruntime.Ledger, m *goruntime.Registration, writes []link.Write) ([]goruntime.Holder, []link.Write, error)
+	References(h *process.Halt, l *goruntime.Ledger, m *goruntime.Registration, writes []link.Write, own []goruntime.Range) ([]goruntime.Holder, []link.Write, error)
 }
 
 // initialiser is a runtime that can be made to initialise what a patch brings.

@@ -50,9 +50,9 @@ func (c *cTarget) Positions(h *process.Halt, ranges ...link.Range) ([]goruntime.
 	return c.Runtime.Positions(h, ranges...)
 }
 
-func (c *cTarget) References(h *process.Halt, l *goruntime.Ledger, m *goruntime.Registration, writes []link.Write) ([]goruntime.Holder, []link.Write, error) {
+func (c *cTarget) References(h *process.Halt, l *goruntime.Ledger, m *goruntime.Registration, writes []link.Write, own []goruntime.Range) ([]goruntime.Holder, []link.Write, error) {
 	c.Know(&c.e.reg.Runtime)
-	return c.Runtime.References(h, l, m, writes)
+	return c.Runtime.References(h, l, m, writes, own)
 }
 
 func (c *cTarget) checkIdentity(m *module.Module, path string) error {

@@ -82,11 +82,12 @@ func (t *transition) before() []arena.Position {
 // language's runtime may want an instant between two.
 func (t *transition) apply(writes []goruntime.Write) error {
 	for _, w := range writes {
-		if len(w.Old) == 0 { // memory of Darn's own that nobody reads yet
+		if len(w.Old) == 0 {
+			// Memory of Darn's own that nobody reads yet. It keeps what is written if the
+			// transition is undone: somebody may be reading it by then.
 			if err := t.e.p.WriteMemory(w.Addr, w.New); err != nil {
 				return err
 			}
-			t.onUndo(func() error { return t.e.p.WriteMemory(w.Addr, make([]byte, len(w.New))) })
 			continue
 		}
 		// In a program that is stopped, or about to be, there is no such instant: that

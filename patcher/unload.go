@@ -131,11 +131,8 @@ func (t *transition) unload(h *process.Halt, p *patchRecord) (inUse *finding.Ref
 		return inUse, err
 	}
 	writes = append(writes, cleanup...)
-	// Nobody refers to these either. What they hold must not be taken for a
-	// reference some day.
-	for _, b := range t.reg.Runtime.Retired {
-		writes = append(writes, goruntime.Write{Addr: b.Addr, New: make([]byte, b.Size)})
-	}
+	// Nobody refers to these either. They keep what they hold: should the unload be
+	// undone they are in use again.
 	t.reg.Runtime.Retired = nil
 	for _, m := range pieces {
 		if err := e.arena.Map(h, m.addr, m.size, m.prot); err != nil {
@@ -198,9 +195,13 @@ func (t *transition) checkUnused(h *process.Halt, p *patchRecord, writes []gorun
 				"remove it, then try again")
 		}
 	}
+	var own []goruntime.Range
+	for _, b := range t.reg.Data {
+		own = append(own, goruntime.Range{Start: b.Addr, End: b.Addr + b.Size})
+	}
 	holders, err := t.e.lang.Positions(h, ranges...)
 	if err == nil && len(holders) == 0 {
-		holders, cleanup, err = t.e.lang.References(h, &t.reg.Runtime, p.Go, writes)
+		holders, cleanup, err = t.e.lang.References(h, &t.reg.Runtime, p.Go, writes, own)
 	}
 	if err != nil || len(holders) == 0 {
 		return nil, cleanup, err

@@ -22,6 +22,9 @@ import (
 // stride is between the steps that TestDarnIsKilledAtEveryStep takes.
 var stride = flag.Int("stride", 0, "kill darn at every so manieth step of each operation, in place of some steps")
 
+// mostSteps is more than an operation has.
+const mostSteps = 1000
+
 // victim is a program that is patched and must not notice.
 type victim struct {
 	*server
@@ -94,7 +97,7 @@ func TestDarnIsKilledAtEveryStep(t *testing.T) {
 		command []string
 		before  []string
 		states  []patcher.State
-		at      int // the step that is taken if not all are
+		at      []int // the steps that are taken if not all are
 	}
 	unloaded, loaded, active := patcher.Unloaded, patcher.Loaded, patcher.Active
 	for _, target := range []struct {
@@ -103,35 +106,38 @@ func TestDarnIsKilledAtEveryStep(t *testing.T) {
 		operations []operation
 	}{
 		{"Go", goVictim, []operation{
-			{[]string{"load"}, nil, []patcher.State{unloaded, loaded}, 0},
-			{[]string{"load", "--resident=never"}, nil, []patcher.State{unloaded, loaded}, 31},
-			{[]string{"activate"}, []string{"load"}, []patcher.State{loaded, active}, 0},
-			{[]string{"deactivate"}, []string{"load", "activate"}, []patcher.State{active, loaded}, 0},
-			{[]string{"activate", "--resident=never"}, []string{"load", "activate", "deactivate"}, []patcher.State{loaded, active}, 0},
-			{[]string{"unload"}, []string{"load", "activate", "deactivate"}, []patcher.State{loaded, unloaded}, 45},
+			{[]string{"load"}, nil, []patcher.State{unloaded, loaded}, nil},
+			{[]string{"load", "--resident=never"}, nil, []patcher.State{unloaded, loaded}, []int{31}},
+			{[]string{"activate"}, []string{"load"}, []patcher.State{loaded, active}, nil},
+			{[]string{"deactivate"}, []string{"load", "activate"}, []patcher.State{active, loaded}, nil},
+			{[]string{"activate", "--resident=never"}, []string{"load", "activate", "deactivate"}, []patcher.State{loaded, active}, nil},
+			{[]string{"unload"}, []string{"load", "activate", "deactivate"}, []patcher.State{loaded, unloaded}, []int{45, 59, 106}},
 		}},
 		{"C", cVictim, []operation{
-			{[]string{"load"}, nil, []patcher.State{unloaded, loaded}, 50},
-			{[]string{"load", "--resident=never"}, nil, []patcher.State{unloaded, loaded}, 13},
-			{[]string{"activate"}, []string{"load"}, []patcher.State{loaded, active}, 41},
-			{[]string{"deactivate"}, []string{"load", "activate"}, []patcher.State{active, loaded}, 0},
-			{[]string{"activate", "--resident=never"}, []string{"load", "activate", "deactivate"}, []patcher.State{loaded, active}, 44},
-			{[]string{"unload"}, []string{"load", "activate", "deactivate"}, []patcher.State{loaded, unloaded}, 70},
+			{[]string{"load"}, nil, []patcher.State{unloaded, loaded}, []int{50}},
+			{[]string{"load", "--resident=never"}, nil, []patcher.State{unloaded, loaded}, []int{13}},
+			{[]string{"activate"}, []string{"load"}, []patcher.State{loaded, active}, []int{41}},
+			{[]string{"deactivate"}, []string{"load", "activate"}, []patcher.State{active, loaded}, nil},
+			{[]string{"activate", "--resident=never"}, []string{"load", "activate", "deactivate"}, []patcher.State{loaded, active}, []int{44}},
+			{[]string{"unload"}, []string{"load", "activate", "deactivate"}, []patcher.State{loaded, unloaded}, []int{70}},
 		}},
 	} {
 		for _, op := range target.operations {
 			t.Run(strings.Join(append(append([]string{target.name}, op.before...), op.command...), " "), func(t *testing.T) {
-				first := op.at
+				steps := op.at
 				if *stride > 0 {
-					first = 1 + len(op.command[0])%*stride
+					steps = nil
+					for n := 1 + len(op.command[0])%*stride; n < mostSteps; n += *stride {
+						steps = append(steps, n)
+					}
 				}
-				if first == 0 {
+				if steps == nil {
 					t.Skip("it takes -stride")
 				}
 				var v *victim
 				var before snapshot
 				n := 0
-				for fault := first; ; fault += *stride {
+				for _, fault := range steps {
 					if v == nil || v.hasArena() { // a first load makes it
 						v = target.start(t)
 						v.works(false)
@@ -157,9 +163,6 @@ func TestDarnIsKilledAtEveryStep(t *testing.T) {
 					v.mustBeAs(before)
 					if t.Failed() {
 						t.Fatalf("step %d", fault)
-					}
-					if *stride == 0 {
-						break
 					}
 				}
 				if t.Logf("killed %d times", n); n == 0 {

@@ -219,7 +219,7 @@ func (r *Runtime) nameAt(addr uint64, exact bool) string {
 // On what is walked of a stack only frames count, and words that lead to a
 // function or variable: old return addresses are left there. What the kernel holds
 // can't be seen: a module that can have given it something stays.
-func (r *Runtime) References(h *process.Halt, _ *goruntime.Ledger, m *goruntime.Registration, _ []link.Write) (holders []goruntime.Holder, cleanup []link.Write, err error) {
+func (r *Runtime) References(h *process.Halt, _ *goruntime.Ledger, m *goruntime.Registration, _ []link.Write, _ []goruntime.Range) (holders []goruntime.Holder, cleanup []link.Write, err error) {
 	stacks, maps, err := r.stacks(h)
 	if err != nil {
 		return nil, nil, err

@@ -83,7 +83,7 @@ func (s *subject) holders() []Holder {
 	var found []Holder
 	s.halt(func(h *process.Halt) error {
 		var err error
-		found, _, err = s.rt.References(h, &Ledger{}, s.thing(), nil)
+		found, _, err = s.rt.References(h, &Ledger{}, s.thing(), nil, nil)
 		return err
 	})
 	return found

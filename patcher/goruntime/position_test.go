@@ -128,7 +128,7 @@ func BenchmarkReferences(b *testing.B) {
 			thing := s.thing()
 			s.halt(func(h *process.Halt) error {
 				for b.Loop() {
-					if _, _, err := s.rt.References(h, &Ledger{}, thing, nil); err != nil {
+					if _, _, err := s.rt.References(h, &Ledger{}, thing, nil, nil); err != nil {
 						return err
 					}
 				}

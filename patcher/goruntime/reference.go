@@ -16,22 +16,23 @@ import (
 // ledger's Retired blocks, that matters when their memory goes. The target
 // must be halted, and the module not yet unregistered: writes are what
 // Unregister returned, l what it left; words that these are about to change
-// don't count. Words that may be changed without harm (caches in the program's
-// own code) don't count either: cleanup is what must be written, together with
-// writes, to empty them.
+// don't count, and neither does what is in own, the memory of which Alloc gives.
+// Words that may be changed without harm (caches in the program's own code) don't
+// count either: cleanup is what must be written, together with writes, to empty
+// them.
 //
 // What counts is what lives: objects on the heap that are not free, variables,
 // registers, and of stacks what their frames still use. Call ForceGC before,
 // or garbage that the collector has not yet found counts too. Program counters
 // count only where execution will go on; elsewhere (profiles, recorded stacks)
 // they are numbers.
-func (r *Runtime) References(h *process.Halt, l *Ledger, m *Registration, writes []Write) (holders []Holder, cleanup []Write, err error) {
+func (r *Runtime) References(h *process.Halt, l *Ledger, m *Registration, writes []Write, own []Range) (holders []Holder, cleanup []Write, err error) {
 	s, err := r.survey(h, 1<<40)
 	if err != nil {
 		return nil, nil, err
 	}
 	q := &query{survey: s, module: m}
-	if err := q.prepare(l, writes); err != nil {
+	if err := q.prepare(l, writes, own); err != nil {
 		return nil, nil, err
 	}
 	q.found = q.registers(q.in)
@@ -69,7 +70,7 @@ type cacheHit struct {
 }
 
 // prepare decides what to look for and where.
-func (q *query) prepare(l *Ledger, writes []Write) error {
+func (q *query) prepare(l *Ledger, writes []Write, own []Range) error {
 	r := q.r
 	var err error
 	if q.heap, err = q.snapshot.heap(); err != nil {
@@ -97,6 +98,7 @@ func (q *query) prepare(l *Ledger, writes []Write) error {
 		skip = append(skip, b.Range())
 	}
 	skip = append(skip, l.List.Range(), l.Table.Range())
+	skip = append(skip, own...)
 	for _, w := range writes {
 		skip = append(skip, Range{Start: w.Addr, End: w.Addr + uint64(len(w.New))})
 	}

@@ -109,7 +109,7 @@ func (s *subject) dead(h *process.Halt, what string, addr uint64) {
 	if err := s.p.WriteMemory(addr, bytesOf(s.thing().Base+8)); err != nil {
 		s.t.Fatalf("%s: %v", what, err)
 	}
-	found, _, err := s.rt.References(h, &Ledger{}, s.thing(), nil)
+	found, _, err := s.rt.References(h, &Ledger{}, s.thing(), nil, nil)
 	if err != nil || len(found) != 0 {
 		s.t.Errorf("what is %s holds nothing, but (%v):\n%s", what, err, where(found))
 	}

@@ -249,7 +249,7 @@ func (s *host) unload(reg *Registration) {
 				return err
 			}
 			var cleanup []Write
-			if holders, cleanup, err = s.rt.References(h, &l, reg, writes); len(holders) > 0 || err != nil {
+			if holders, cleanup, err = s.rt.References(h, &l, reg, writes, nil); len(holders) > 0 || err != nil {
 				return err
 			}
 			if err := s.apply(h, append(writes, cleanup...)); err != nil {
