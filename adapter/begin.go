@@ -61,6 +61,39 @@ func (p *proxy) startGuard(pid int) {
 	p.guardian = guardian
 }
 
+// guardLaunched makes the guardian of a process that the session has launched, or
+// launched again.
+func (p *proxy) guardLaunched(pid int) {
+	p.mu.Lock()
+	attached := p.attached
+	p.mu.Unlock()
+	if attached {
+		return // startGuard has seen to it
+	}
+	p.endGuard()
+	guardian, err := process.StartLaunchedGuard(pid)
+	if err != nil {
+		logflags.DebuggerLogger().Errorf("process %d goes unguarded: %v", pid, err)
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.guardian = guardian
+}
+
+// protectLaunched has the guardian's handler put into a target that was launched and
+// has stopped on its way. Called without p.mu.
+func (p *proxy) protectLaunched() {
+	p.mu.Lock()
+	guarded := !p.attached && p.guardian != nil
+	p.mu.Unlock()
+	if guarded {
+		if err := process.Protect(debuggerOf(p.session)); err != nil {
+			logflags.DebuggerLogger().Errorf("a killed adapter may take the program along: %v", err)
+		}
+	}
+}
+
 // endGuard ends the guardian, which takes out of the target what is there for its
 // sake: Delve traces it no more.
 func (p *proxy) endGuard() {

@@ -1,10 +1,13 @@
 package adapter
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -109,6 +112,39 @@ func TestTheTargetSurvivesAKilledAdapter(t *testing.T) {
 		mustGoOn(t, target)
 		mustBeWhole(t, target)
 	}
+}
+
+// So does one that a session has launched, and launched again.
+func TestALaunchedTargetSurvivesAKilledAdapter(t *testing.T) {
+	c, adapter := session(t)
+	c.start("launch", map[string]any{"mode": "exec", "program": build(t, "target")})
+	path, line := source(t, "target/main.go", "breakpoint here")
+	c.breakpoints(path, line)
+	c.configured()
+	c.stoppedFor("breakpoint")
+	c.call("restart", map[string]any{"arguments": map[string]any{"request": "launch", "mode": "exec", "rebuild": false}}, nil)
+	c.event("initialized", nil)
+	c.configured()
+	c.stoppedFor("breakpoint")
+	target := &child{Cmd: &exec.Cmd{Path: build(t, "target")}}
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", adapter.Process.Pid))
+	for _, list := range lists {
+		pids, _ := os.ReadFile(list)
+		for _, pid := range strings.Fields(string(pids)) {
+			if exe, _ := os.Readlink("/proc/" + pid + "/exe"); exe == target.Path {
+				n, _ := strconv.Atoi(pid)
+				target.Process, _ = os.FindProcess(n)
+			}
+		}
+	}
+	if target.Process == nil {
+		t.Fatal("the adapter has no target")
+	}
+	t.Cleanup(func() { _ = target.Process.Kill() })
+	_ = adapter.Process.Kill()
+	awaitGuardian(t, target)
+	mustGoOn(t, target)
+	mustBeWhole(t, target)
 }
 
 // The adapter is killed at any moment of an operation, while a breakpoint is in

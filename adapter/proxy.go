@@ -36,7 +36,7 @@ type proxy struct {
 	state
 	hold     *hold          // the last one
 	starting *guard.Act     // an attach or a launch that is under way
-	guardian *process.Guard // of the target, if it was attached to; nil if there is none
+	guardian *process.Guard // of the target; nil if there is none
 	pid      int            // of the target, from the session's initialized event on
 	// What the client can do.
 	showsProgress, hearsInvalidated bool
@@ -286,6 +286,7 @@ func (p *proxy) fromSession(msg []byte) {
 		p.mu.Unlock()
 	}
 	if h.Event == "stopped" {
+		p.protectLaunched()
 		p.patches.takeIn() // what has come since, the rest sees that it stands
 		if p.patches.unfurnished() {
 			p.standStillStopped(p.patches.furnish)
@@ -299,6 +300,7 @@ func (p *proxy) fromSession(msg []byte) {
 		p.seeAll(group)
 		noDownloads(group.Selected.BinInfo()) // or the first pause is not answered
 		unlock()
+		p.guardLaunched(pid)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 
+	"github.com/go-delve/delve/service/debugger"
 	"golang.org/x/sys/unix"
 )
 
@@ -82,6 +83,35 @@ func (h *Halt) protect() (err error) {
 		return err
 	}
 	return nil
+}
+
+// Protect puts the catcher into the target of a debugger that the caller owns, if that
+// is guarded: to be called for one that the debugger has launched, when it is stopped
+// and not under dbg.LockTargetGroup. It does nothing as long as the runtime of a Go
+// program has not set its handlers, which would take the catcher for one of the
+// program's. What New is called for is protected by that.
+func Protect(dbg *debugger.Debugger) error {
+	group, unlock := dbg.LockTargetGroup()
+	defer unlock()
+	target := group.Selected
+	pid := target.Pid()
+	if j := journalOf(pid); j == nil || j.catcher.Load() != 0 {
+		return nil
+	}
+	p, err := identify(target, nil)
+	if err != nil {
+		return err
+	}
+	defer p.closeMemory()
+	if len(target.BinInfo().LookupFunc()["runtime.sighandler"]) != 0 && !p.Catches(int(unix.SIGTRAP)) {
+		return nil
+	}
+	tracer, err := tracerOf(target)
+	if err != nil {
+		return err
+	}
+	halt := p.standing(group, tracer)
+	return errors.Join(halt.protect(), halt.end())
 }
 
 // unprotect takes the catcher out again. If it fails the guardian does it.

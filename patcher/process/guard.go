@@ -37,7 +37,14 @@ var guardHooked bool
 // seconds at most. It fails unless main called GuardMain; if the process may not be
 // traced, has ended, or has another tracer, which the attempt to trace it will say
 // better; and if something is amiss here.
-func StartGuard(pid int) (*Guard, error) {
+func StartGuard(pid int) (*Guard, error) { return startGuard(pid, false) }
+
+// StartLaunchedGuard makes a guardian for a process that this one has launched, and
+// traces already. It is stopped where it begins, with no breakpoint in it but the
+// tracer's. It fails as StartGuard does.
+func StartLaunchedGuard(pid int) (*Guard, error) { return startGuard(pid, true) }
+
+func startGuard(pid int, launched bool) (*Guard, error) {
 	if !guardHooked {
 		return nil, errors.New("main has to call process.GuardMain: the guardian is this program")
 	}
@@ -46,19 +53,29 @@ func StartGuard(pid int) (*Guard, error) {
 		return nil, err
 	}
 	defer unix.Close(target)
-	if err := lockTarget(pid, memory); err != nil {
+	if launched {
+		err = unix.Flock(int(memory.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	} else {
+		err = lockTarget(pid, memory)
+	}
+	if err != nil {
 		memory.Close()
 		return nil, err
 	}
 	g := &Guard{memory: memory}
-	if err := g.start(pid, target); err != nil {
+	var strays []stray
+	if !launched {
+		strays = strayBreakpoints(pid, memory, nil)
+	}
+	if err := g.start(pid, target, strays); err != nil {
 		g.Close()
 		return nil, fmt.Errorf("starting the guardian of process %d: %w", pid, err)
 	}
 	return g, nil
 }
 
-func (g *Guard) start(pid, target int) error {
+// start makes the guardian; before is where the text had an int3 before it was traced.
+func (g *Guard) start(pid, target int, before []stray) error {
 	status, err := readStatus(pid)
 	if err != nil {
 		return err
@@ -73,14 +90,13 @@ func (g *Guard) start(pid, target int) error {
 	j.tracer.Store(int64(os.Getpid()))
 	j.stopped.Store(strings.HasPrefix(status["State"], "T"))
 	j.breakpoints.Store(true)
-	strays := strayBreakpoints(pid, g.memory, nil)
-	if len(strays) > len(j.before) {
-		return fmt.Errorf("its text has %d breakpoints of somebody else's", len(strays))
+	if len(before) > len(j.before) {
+		return fmt.Errorf("its text has %d breakpoints of somebody else's", len(before))
 	}
-	for i, s := range strays {
+	for i, s := range before {
 		j.before[i] = s.addr
 	}
-	j.beforeCount = len(strays)
+	j.beforeCount = len(before)
 	self, err := unix.PidfdOpen(os.Getpid(), 0)
 	if err != nil {
 		return err
@@ -106,6 +122,9 @@ func (g *Guard) Close() {
 		return
 	}
 	if g.life != nil {
+		if !threadLives(int(g.journal.target.Load())) {
+			g.journal.catcher.Store(0) // it ended with the target
+		}
 		g.journal.ended.Store(true)
 		g.life.Close()
 	}

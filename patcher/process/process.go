@@ -87,6 +87,12 @@ func newProcess(target *proc.Target, h Halter) (*Process, error) {
 			}
 		}
 	}
+	return identify(target, h)
+}
+
+// identify makes a Process of a stopped target, in which it changes nothing.
+func identify(target *proc.Target, h Halter) (*Process, error) {
+	pid := target.Pid()
 	program, err := readProgram(pid)
 	if err != nil {
 		return nil, err
