@@ -3,6 +3,7 @@ package process
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -13,7 +14,9 @@ import (
 // the process's own when it has written there again.
 func TestExclusive(t *testing.T) {
 	exe := targettest.Build(t, filepath.Join(targettest.Root(t), "testdata", "targets", "forker.c"), "-O2")
-	target := targettest.Start(t, targettest.Command{Path: exe})
+	// Nobody writes where the environment is: the last page of the stack is full of it,
+	// and without it would have main's frame as often as not.
+	target := targettest.Start(t, targettest.Command{Path: exe, Env: []string{"PAGES=" + strings.Repeat("x", 2*4096)}})
 	target.Line("ready")
 	p, err := Attach(target.Pid())
 	if err != nil {
