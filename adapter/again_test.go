@@ -26,8 +26,8 @@ func (c *client) outputWith(text string) string {
 func (c *client) restart() {
 	c.t.Helper()
 	c.call("restart", map[string]any{"arguments": map[string]any{"request": "launch", "rebuild": false}}, nil)
+	c.stopped() // the old process
 	c.event("initialized", nil)
-	c.stopped() // of the old process
 	c.configured()
 }
 

@@ -234,6 +234,7 @@ func holdRunning(c *client) {
 	c.resume("continue", 1)
 	c.call("restart", map[string]any{"arguments": map[string]any{"request": "launch", "mode": "exec", "rebuild": false, "args": []string{"3"}}}, nil)
 	c.event("initialized", nil)
+	c.stoppedFor("pause") // the old process; Delve may tell of it later, and refuses configurationDone until then
 	c.configured()
 	c.event("terminated", nil)
 	c.try("restart", nil)

@@ -326,18 +326,21 @@ func (p *proxy) fromSession(msg []byte) {
 	case h.Event == "stopped":
 		p.passStop(msg, &h)
 		p.patches.vigil.stopped(&h)
+		p.passBegun()
 	case h.Event == "initialized":
 		p.debugger, p.pid = debuggerOf(p.session), pid
 		p.started(pid)
-		p.phase, p.stepping = stopped, false
-		p.broadcast()
+		p.begun = msg
+		if !p.pausing {
+			p.passBegun()
+		}
+	case h.Event == "exited":
+		p.noteEnd(&h)
 		p.pass(msg)
-	case h.Event == "exited", h.Event == "terminated":
-		p.threads.exited(&h)
-		p.patches.vigil.exited(&h)
-		p.phase, p.stepping = ended, false
-		p.broadcast()
+	case h.Event == "terminated":
+		p.noteEnd(&h)
 		p.pass(msg)
+		p.passBegun()
 	case h.Event == "capabilities" && p.attached:
 		// A target that was attached to can't be restarted; a session that is
 		// asked to stops it and reports a pause.
@@ -368,6 +371,29 @@ func (p *proxy) look() {
 // pass sends a message to the client.
 func (p *proxy) pass(msg []byte) {
 	p.client.put(func() []byte { return msg })
+}
+
+// passBegun tells the client that there is a target, or a new one after a restart.
+// The session has a goroutine of its own that reports the stop of the old one, or its
+// end, and may get to it only when the new one is there; until then it refuses to have
+// the new one run. So the client is told of the two in the order in which they happened.
+// Called with p.mu held.
+func (p *proxy) passBegun() {
+	if p.begun == nil {
+		return
+	}
+	p.phase, p.stepping = stopped, false
+	p.broadcast()
+	p.pass(p.begun)
+	p.begun = nil
+}
+
+// noteEnd notes that the target has exited, or was detached from. Called with p.mu held.
+func (p *proxy) noteEnd(h *header) {
+	p.threads.exited(h)
+	p.patches.vigil.exited(h)
+	p.phase, p.stepping, p.pausing = ended, false, false
+	p.broadcast()
 }
 
 // passStop sends a stopped event to the client, with its true reason.

@@ -269,8 +269,8 @@ func TestRestartsDuringOperations(t *testing.T) {
 		if err := c.Await(c.ctx, seq, nil); err == nil {
 			done++
 		}
+		c.stopped() // the old process
 		c.event("initialized", nil)
-		c.stopped() // of the old process; Delve refuses configurationDone before it
 		c.configured()
 		var l patcher.Listing
 		c.call("darn/list", nil, &l)

@@ -43,6 +43,9 @@ type state struct {
 	interrupted bool
 	// pausing is set from a request to stop until the stop.
 	pausing bool
+	// begun is the session's word that there is a new target, which the client gets
+	// after that of the old one's stop.
+	begun []byte
 	// run counts how often the target was resumed by request.
 	run int
 	// halted tells whether there was a halt in this run.
@@ -124,7 +127,7 @@ func (p *proxy) stepGoesOn() bool {
 // answered notes a response of the session's.
 func (p *proxy) answered(h *header) {
 	if h.RequestSeq == p.resume && !h.Success && p.phase == running {
-		p.phase, p.stepping, p.standing = stopped, false, true
+		p.phase, p.stepping, p.pausing, p.standing = stopped, false, false, true
 		p.broadcast()
 	}
 }

@@ -804,6 +804,7 @@ func (t *threads) goOn(command string, event []byte) {
 		defer p.mu.Unlock()
 		p.stoppedFor("step")
 		p.pass(event)
+		p.passBegun()
 	})
 }
 

@@ -108,6 +108,10 @@ func mask(v any, under string) {
 				}
 			case "threads": // those of the runtime come and go
 				v[key] = len(value.([]any)) > 0
+			case "threadId": // a pause meets whatever runs, or nothing
+				if v["reason"] == "pause" {
+					delete(v, key)
+				}
 			default:
 				mask(value, key)
 			}
@@ -139,15 +143,32 @@ func expected(dlv, darn string) bool {
 }
 
 // withoutLastStop leaves out the stop in which a session with a running target
-// ends: Delve tells of it, if it gets to it, and Darn only if the target is to
-// be ended as well.
+// ends: Delve tells of it before the end or after it, if it gets to it, and Darn only
+// if the target is to be ended as well.
 func withoutLastStop(events []string) []string {
-	last := slices.IndexFunc(events, func(e string) bool { return strings.Contains(e, `"event":"terminated"`) })
-	if last > 0 && strings.Contains(events[last-1], `"reason":"pause"`) {
-		events = slices.Delete(events, last-1, last)
+	end := slices.IndexFunc(events, func(e string) bool { return strings.Contains(e, `"event":"terminated"`) })
+	for _, i := range []int{end + 1, end - 1} {
+		if end >= 0 && i >= 0 && i < len(events) && isPause(events[i]) {
+			return slices.Delete(events, i, i+1)
+		}
 	}
 	return events
 }
+
+// stopFirst puts the stop of a program that ran when it was restarted before the
+// beginning of the next. Delve has a goroutine that tells of the one, and
+// onRestartRequest that tells of the other, and nothing that has one wait for the
+// other. Darn tells of them in this order.
+func stopFirst(delves []string) []string {
+	for i := 1; i < len(delves); i++ {
+		if isPause(delves[i]) && strings.Contains(delves[i-1], `"event":"initialized"`) {
+			delves[i-1], delves[i] = delves[i], delves[i-1]
+		}
+	}
+	return delves
+}
+
+func isPause(event string) bool { return strings.Contains(event, `"reason":"pause"`) }
 
 func compare(t *testing.T, what string, dlv, darn []string) {
 	t.Helper()
@@ -196,7 +217,7 @@ func TestSessionsSoundLikeDelves(t *testing.T) {
 				darn.output["stdout"] = said
 			}
 			compare(t, "response", delve.responses, darn.responses)
-			compare(t, "event", withoutLastStop(delve.events), withoutLastStop(darn.events))
+			compare(t, "event", stopFirst(withoutLastStop(delve.events)), withoutLastStop(darn.events))
 			for _, category := range []string{"stdout", "stderr", "console", "important"} {
 				compare(t, "output to "+category, lines(delve.output[category]), lines(darn.output[category]))
 			}
@@ -205,6 +226,9 @@ func TestSessionsSoundLikeDelves(t *testing.T) {
 			}
 			maps.Copy(compared, darn.requests)
 		})
+	}
+	if t.Failed() {
+		return // a session that has failed may not have come to all of its requests
 	}
 	t.Run("with every request", func(t *testing.T) {
 		for command, method := range delveRequests(t) {
