@@ -269,7 +269,8 @@ func TestLibrariesThatCanNotBeLoaded(t *testing.T) {
 // the system call as it would have.
 func TestASignalThatComesWhileALibraryIsLoaded(t *testing.T) {
 	exe := cProgramOf(t, waiter, "-pthread")
-	_, m := extra(t, `write(1, "constructor\n", 12); for (int i = 0; i < 30; i++) usleep(10000)`)
+	goOn := filepath.Join(t.TempDir(), "go on")
+	_, m := extra(t, fmt.Sprintf(`write(1, "constructor\n", 12); while (access(%q, F_OK)) usleep(1000)`, goOn))
 	target := targettest.Start(t, targettest.Command{Path: exe, Args: []string{"pause", "0"}})
 	targettest.Eventually(t, "its begin", func() bool { return strings.Contains(target.Output(), "ready") })
 	e, detach := attach(t, target)
@@ -286,6 +287,9 @@ func TestASignalThatComesWhileALibraryIsLoaded(t *testing.T) {
 	time.Sleep(20 * time.Millisecond)
 	if strings.Contains(target.Output(), "handled") {
 		t.Error("the handler runs in the middle of the load")
+	}
+	if err := os.WriteFile(goOn, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	if err := <-loaded; err != nil {
 		t.Fatal(err)
@@ -310,7 +314,8 @@ func TestDarnIsKilledWhileALibraryIsLoaded(t *testing.T) {
 		t.Fatal("nobody has killed it", err)
 	}
 	exe := cProgramOf(t, waiter, "-pthread")
-	_, m := extra(t, `write(1, "constructor\n", 12); for (int i = 0; i < 30; i++) usleep(10000)`)
+	goOn := filepath.Join(t.TempDir(), "go on")
+	_, m := extra(t, fmt.Sprintf(`write(1, "constructor\n", 12); while (access(%q, F_OK)) usleep(1000)`, goOn))
 	target := targettest.Start(t, targettest.Command{Path: exe, Args: []string{"read", "1"}})
 	prints(t, target, " answer=2 ")
 	darn := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")

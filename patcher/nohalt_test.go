@@ -519,7 +519,10 @@ func TestTheResidentKeepsNoRightsThatTheProgramGaveUp(t *testing.T) {
 func TestTheResidentKeepsNoProgramFromEnding(t *testing.T) {
 	target, _, _, _ := startResident(t)
 	signal(t, target, syscall.SIGHUP)
-	time.Sleep(100 * time.Millisecond)
+	targettest.Eventually(t, "the end of the first thread", func() bool {
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", target.Pid()))
+		return strings.Contains(string(status), "State:\tZ")
+	})
 	signal(t, target, syscall.SIGINT)
 	if status := target.Wait(); status != 0 {
 		t.Errorf("the program ends with status %d", status)
