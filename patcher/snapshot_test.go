@@ -75,11 +75,12 @@ func threadsAndSignals(t testing.TB, pid int) (ids, signals string) {
 		goProgram = x.Section(".gopclntab") != nil
 		x.Close()
 	}
-	var handled string
+	var handled, darns string
 	var blocked []string
-	// A thread may block signals for an instant: what stays counts.
-	for try := 0; ; try++ {
-		ids, blocked = "", nil
+	// A thread that makes or ends another blocks signals for an instant, which is as
+	// long as others keep it from running: what stays counts. Darn's blocks them for ever.
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		ids, darns, blocked = "", "", nil
 		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
 		if err != nil {
 			t.Fatal(err)
@@ -87,7 +88,8 @@ func threadsAndSignals(t testing.TB, pid int) (ids, signals string) {
 		for _, task := range tasks {
 			status, _ := os.ReadFile(filepath.Join(task, "status"))
 			name, _ := os.ReadFile(filepath.Join(task, "comm"))
-			if len(status) > 0 && (!goProgram || string(name) == "darn\n") {
+			isDarns := string(name) == "darn\n"
+			if len(status) > 0 && (!goProgram || isDarns) {
 				ids += filepath.Base(task) + " "
 			}
 			handled = ""
@@ -96,19 +98,20 @@ func threadsAndSignals(t testing.TB, pid int) (ids, signals string) {
 				case "SigIgn", "SigCgt":
 					handled += key + value + " "
 				case "SigBlk":
-					if !slices.Contains(blocked, value) {
+					if isDarns {
+						darns += key + value + " "
+					} else if !slices.Contains(blocked, value) {
 						blocked = append(blocked, value)
 					}
 				}
 			}
 		}
-		if len(blocked) < 2 || try == 20 {
+		if len(blocked) < 2 || time.Now().After(end) {
 			break
 		}
-		time.Sleep(time.Millisecond)
 	}
 	slices.Sort(blocked)
-	return ids, handled + strings.Join(blocked, " ")
+	return ids, handled + darns + strings.Join(blocked, " ")
 }
 
 // diff says how after differs; "" if it doesn't.
