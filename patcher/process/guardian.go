@@ -33,6 +33,7 @@ func GuardMain(known func(pid int) Known, evict func(*Process)) {
 	_ = os.WriteFile("/proc/self/comm", []byte(guardianName), 0) // it is that of a file now
 	pid := int(journal.target.Load())
 	predecessor = int(journal.tracer.Load())
+	current.Store(journal) // its own system calls are in it too
 	o := &orphan{
 		guardJournal: journal, known: known, evict: evict,
 		p: &Process{pid: pid, memory: os.NewFile(firstGuardFile+guardMemory, "memory"), pidfd: firstGuardFile + guardTarget},
@@ -59,30 +60,29 @@ func (o *orphan) putRight() error {
 		// A process that is killed lets go of its files before it lets go of what it
 		// traces. Its pidfd tells when the last of its threads has.
 		await(firstGuardFile + guardTracer)
-		failed := o.removeBreakpoints()
+		o.removeBreakpoints()
 		o.letGoOn()
-		if failed != nil {
-			return failed
-		}
 		if o.evict != nil {
 			o.evict(o.p)
 		}
 	}
-	o.restoreEntry(o.thread.Load() == 0)
+	o.restoreEntry()
 	if o.thread.Load() == 0 && o.catcher.Load() == 0 && o.arenaSize.Load() == 0 && !o.breakpoints.Load() {
 		return nil // no thread need be stopped
 	}
 	runtime.LockOSThread()
-	var err error
-	for try := range 10 {
-		if err = o.settle(); err == nil || !o.p.Alive() {
-			break
+	// A thread that is left where the program began is never given up.
+	for try := 0; ; try++ {
+		err := o.settle()
+		if err == nil || !o.p.Alive() || try >= settleTries && o.thread.Load() == 0 {
+			return err
 		}
-		time.Sleep(5 * time.Millisecond << try) // it runs, out of what was in the way
+		time.Sleep(min(5*time.Millisecond<<min(try, settleTries), time.Second)) // it runs, out of what was in the way
 	}
-	o.restoreEntry(true)
-	return err
 }
+
+// settleTries is how often it is tried to stop the target for the little things.
+const settleTries = 10
 
 // letGoOn ends a stop of the target that is not of its user's. The kernel forgets
 // every SIGSTOP that is pending when a SIGCONT is sent, and those that a thread was
@@ -94,9 +94,10 @@ func (o *orphan) letGoOn() {
 	}
 }
 
-// restoreEntry takes the gadget from where the program began, if nobody can be there.
-func (o *orphan) restoreEntry(left bool) {
-	if at := o.entry.Load(); at != 0 && left {
+// restoreEntry takes the gadget from where the program began, unless a thread may be
+// there.
+func (o *orphan) restoreEntry() {
+	if at := o.entry.Load(); at != 0 && o.thread.Load() == 0 {
 		if _, err := o.p.memory.WriteAt(o.entryOld[:], int64(at)); err == nil {
 			o.entry.Store(0)
 		}
@@ -125,7 +126,7 @@ func (o *orphan) settle() (err error) {
 			return err
 		}
 	}
-	o.restoreEntry(true)
+	o.restoreEntry()
 	return o.undo(threads)
 }
 
@@ -175,7 +176,7 @@ func (o *orphan) undo(threads map[int]*seized) error {
 		return err
 	}
 	o.entry.Store(entry)
-	defer o.restoreEntry(true)
+	defer o.restoreEntry()
 	if _, err := o.p.memory.WriteAt(gadget, int64(entry)); err != nil {
 		return err
 	}

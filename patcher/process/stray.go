@@ -47,7 +47,7 @@ type stray struct {
 
 // removeBreakpoints puts back what breakpoints that are left have replaced, and tells
 // the catcher. To be called when nobody sets any more.
-func (o *orphan) removeBreakpoints() error {
+func (o *orphan) removeBreakpoints() {
 	var strays []stray
 	if o.breakpoints.Load() {
 		before := o.before[:min(max(o.beforeCount, 0), len(o.before))]
@@ -58,22 +58,16 @@ func (o *orphan) removeBreakpoints() error {
 	for _, s := range strays {
 		o.removed[s.addr] = true
 		table = binary.LittleEndian.AppendUint64(table, s.addr)
-		if _, err := o.p.memory.WriteAt([]byte{s.was}, int64(s.addr)); err != nil {
-			return err // it has ended
-		}
+		_, _ = o.p.memory.WriteAt([]byte{s.was}, int64(s.addr)) // fails if it has ended
 	}
-	if !o.caught.Load() {
-		return nil
-	}
-	if len(strays) > catcherMost {
-		return fmt.Errorf("%d breakpoints", len(strays))
+	if !o.caught.Load() || len(strays) > catcherMost {
+		return // who is in the catcher waits for ten seconds
 	}
 	// It fails if the tracer had just given its pages back: then nobody is in it.
 	at := int64(o.catcher.Load() + catcherTable)
 	if _, err := o.p.memory.WriteAt(table, at+8); err == nil {
 		_, _ = o.p.memory.WriteAt(binary.LittleEndian.AppendUint64(nil, uint64(len(strays)+1)), at)
 	}
-	return nil
 }
 
 // strayBreakpoints compares the text of a process with the files that it is from.
