@@ -243,7 +243,7 @@ func connect(t testing.TB, addr string, trace func(bool, []byte)) *client {
 }
 
 func wrap(t testing.TB, c *dapclient.Client) *client {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // the machine may be busy
 	t.Cleanup(func() {
 		cancel()
 		c.Close()
