@@ -185,7 +185,7 @@ func (s *session) lookInto(target *targettest.Target) {
 		}
 	}
 	expect("the stack", strings.Join(stack, " "), fmt.Sprintf("main.total:%d main.main.func1:", at))
-	expect("the stack", strings.Join(stack, " "), "net/http.HandlerFunc.ServeHTTP:")
+	expect("the stack", strings.Join(stack, " "), "example.com/shop/http.HandlerFunc.ServeHTTP:")
 	expect("an argument", s.eval("n"), "3")
 	expect("a structure", s.eval("b"), `*main.bill {lines: []string len: 3, cap: 4, ["line 0","line 1","line 2"], sum: 300, next: *main.bill {lines: []string len: 1, cap: 1, ["old"]`)
 	expect("an element", s.eval("b.lines[1]"), `"line 1"`)

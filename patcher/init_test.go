@@ -161,17 +161,15 @@ func TestAnInitialValueMayWaitForATimerThatCallsThePatch(t *testing.T) {
 
 // asking adds a function that asks the program in itself.
 const asking = `func ask(path string) string {
-	r, _ := http.NewRequest("GET", path, nil)
+	r, _ := http.NewRequest(path)
 	var w sink
-	http.DefaultServeMux.ServeHTTP(&w, r)
+	http.ServeHTTP(&w, r)
 	return string(w)
 }
 
 type sink []byte
 
-func (*sink) Header() http.Header           { return http.Header{} }
 func (s *sink) Write(b []byte) (int, error) { *s = append(*s, b...); return len(b), nil }
-func (*sink) WriteHeader(int)               {}
 
 type article struct {`
 

@@ -201,8 +201,8 @@ func TestAnEditWithoutEffectSaysSoOfEachFunction(t *testing.T) {
 	isolate(t)
 	b := buildServer(t)
 	for _, f := range []struct{ file, old, new, says string }{
-		{"main.go", `greet.Greeting(r.FormValue("name"))`, `greet.Greeting((r.FormValue("name")))`,
-			"main.go:31: info: main.hello: the source of the function changed and its code did not"},
+		{"main.go", `greet.Greeting(r.Get("name"))`, `greet.Greeting((r.Get("name")))`,
+			"main.go:45: info: main.hello: the source of the function changed and its code did not"},
 		{"greet/mark_loud.go", `return "!"`, `return "?"`, "greet/mark_loud.go:1: info: this file differs and is not part of the program"},
 	} {
 		edit(t, filepath.Join(b.dir, f.file), f.old, f.new)

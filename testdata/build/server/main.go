@@ -1,12 +1,14 @@
-// Command server answers with a greeting.
+// Command server answers each line, as "name=you", with a greeting.
 package main
 
 import (
+	"bufio"
 	"flag"
 	"fmt"
+	"io"
 	"log"
 	"net"
-	"net/http"
+	"net/url"
 
 	"example.com/server/greet"
 )
@@ -21,13 +23,25 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Printf("addr %s\n", listener.Addr())
-	http.HandleFunc("GET /hello", hello)
-	http.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, version) })
-	log.Fatal(http.Serve(listener, nil))
+	fmt.Printf("addr %s, version %s\n", listener.Addr(), version)
+	for {
+		c, err := listener.Accept()
+		if err != nil {
+			log.Fatal(err)
+		}
+		go func() {
+			defer c.Close()
+			for lines := bufio.NewScanner(c); lines.Scan(); {
+				r, err := url.ParseQuery(lines.Text())
+				if err == nil {
+					hello(c, r)
+				}
+			}
+		}()
+	}
 }
 
 //go:noinline
-func hello(w http.ResponseWriter, r *http.Request) {
-	fmt.Fprint(w, greet.Greeting(r.FormValue("name")))
+func hello(w io.Writer, r url.Values) {
+	fmt.Fprint(w, greet.Greeting(r.Get("name")))
 }

@@ -1,14 +1,15 @@
 package main
 
 import (
-	"net/http/httptest"
+	"net/url"
+	"strings"
 	"testing"
 )
 
 func TestHello(t *testing.T) {
-	w := httptest.NewRecorder()
-	hello(w, httptest.NewRequest("GET", "/hello?name=you", nil))
-	if w.Body.String() == "" {
+	var w strings.Builder
+	hello(&w, url.Values{"name": {"you"}})
+	if w.String() == "" {
 		t.Error("no greeting")
 	}
 }

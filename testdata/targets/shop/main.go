@@ -1,15 +1,16 @@
-// Shop is a stock HTTP server for tests to patch. It knows nothing of it.
+// Shop is a server of HTTP for tests to patch. It knows nothing of it.
 package main
 
 import (
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"example.com/shop/http"
 )
 
 func main() {
@@ -71,7 +72,7 @@ func main() {
 		os.Exit(1)
 	}
 	fmt.Println("addr", l.Addr())
-	fmt.Fprintln(os.Stderr, http.Serve(l, nil))
+	fmt.Fprintln(os.Stderr, http.Serve(l))
 	os.Exit(1)
 }
 
