@@ -69,7 +69,7 @@ func editTarget(t testing.TB, name string, edit []string, flags ...string) (main
 	if err := os.WriteFile(main, []byte(edited), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := builder.Build(t.Context(), builder.Options{Dir: filepath.Dir(main), Base: base, Target: exe, Output: module}); err != nil {
+	if err := patchBuilder.Build(t.Context(), builder.Options{Dir: filepath.Dir(main), Base: base, Target: exe, Output: module}); err != nil {
 		t.Fatal(err)
 	}
 	built[key] = dir

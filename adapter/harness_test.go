@@ -22,14 +22,16 @@ import (
 	"github.com/google/go-dap"
 
 	"github.com/darn-dev/darn/adapter/dapclient"
+	"github.com/darn-dev/darn/internal/darnbuild"
 	"github.com/darn-dev/darn/patcher/process"
 )
 
 // built holds the programs built for the tests, by folder in testdata.
 var (
-	buildDir string
-	buildMu  sync.Mutex
-	built    = make(map[string]string)
+	buildDir     string
+	buildMu      sync.Mutex
+	built        = make(map[string]string)
+	patchBuilder *darnbuild.Builder
 )
 
 func runTests(m *testing.M) int {
@@ -38,7 +40,7 @@ func runTests(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	buildDir = dir
+	buildDir, patchBuilder = dir, darnbuild.New(dir)
 	return m.Run()
 }
 

@@ -62,7 +62,7 @@ var theShop = sync.OnceValues(func() (*shop, error) {
 		if err := os.WriteFile(main, []byte(strings.NewReplacer(edit...).Replace(string(text))), 0o644); err != nil {
 			return nil, err
 		}
-		if _, err := builder.Build(context.Background(), builder.Options{Dir: s.dir, Base: base, Target: s.exe, Output: output}); err != nil {
+		if err := patchBuilder.Build(context.Background(), builder.Options{Dir: s.dir, Base: base, Target: s.exe, Output: output}); err != nil {
 			return nil, err
 		}
 	}

@@ -101,7 +101,7 @@ func TestPatchesOfUnsavedBuffersAreSeenInto(t *testing.T) {
 		}
 	}
 	exe := buildIn(t, filepath.Dir(saved), plainly)
-	if _, err := builder.Build(t.Context(), builder.Options{Dir: filepath.Dir(saved), Overlay: overlay, Target: exe, Output: module}); err != nil {
+	if err := patchBuilder.Build(t.Context(), builder.Options{Dir: filepath.Dir(saved), Overlay: overlay, Target: exe, Output: module}); err != nil {
 		t.Fatal(err)
 	}
 	c, _, get := debugShop(t, exe)

@@ -234,7 +234,7 @@ func TestBuildsOfManyKinds(t *testing.T) {
 			}
 			k.edit(t, test.edit)
 			out := filepath.Join(t.TempDir(), "edit.so")
-			if _, err := build.Build(t.Context(), build.Options{Dir: filepath.Join(k.root, "tick"), Target: k.exe, Output: out}); err != nil {
+			if err := builder.Build(t.Context(), build.Options{Dir: filepath.Join(k.root, "tick"), Target: k.exe, Output: out}); err != nil {
 				t.Fatal(err)
 			}
 			target := targettest.Start(t, targettest.Command{Path: k.exe, Env: []string{"GOGC=1"}})

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/darn-dev/darn/internal/darnbuild"
 	"github.com/darn-dev/darn/patcher"
 	"github.com/darn-dev/darn/patcher/build"
 	"github.com/darn-dev/darn/patcher/exe"
@@ -29,6 +30,7 @@ func TestMain(m *testing.M) {
 	if scratch, err = os.MkdirTemp("", "patcher-test-"); err != nil {
 		panic(err)
 	}
+	builder = darnbuild.New(scratch)
 	code := targettest.Run(m)
 	os.RemoveAll(scratch)
 	os.Exit(code)
@@ -37,10 +39,13 @@ func TestMain(m *testing.M) {
 // scratch holds what several tests share.
 var scratch string
 
+var builder *darnbuild.Builder
+
 // shop is a source tree of a program in testdata/targets, most often of shop,
 // and the program built from it.
 type shop struct {
 	dir, base, exe string
+	modules        map[string][]byte // built so far, see build
 }
 
 // shops are the programs built so far, by their names and the flags they were
@@ -85,7 +90,7 @@ func (s *shop) module(t testing.TB, name string, e edit, after ...string) string
 	return out
 }
 
-// build tries to build a module.
+// build tries to build a module. What another test has built is not built again.
 func (s *shop) build(t testing.TB, name string, e edit, after ...string) (path string, err error) {
 	t.Helper()
 	main := filepath.Join(s.dir, "main.go")
@@ -102,7 +107,19 @@ func (s *shop) build(t testing.TB, name string, e edit, after ...string) (path s
 		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), name+".so")
-	_, err = build.Build(t.Context(), build.Options{Dir: s.dir, Base: s.base, Target: s.exe, Output: out, After: after})
+	key := fmt.Sprintf("%q", append([]string{name}, e...))
+	if m := s.modules[key]; m != nil && len(after) == 0 {
+		return out, os.WriteFile(out, m, 0o644)
+	}
+	err = builder.Build(t.Context(), build.Options{Dir: s.dir, Base: s.base, Target: s.exe, Output: out, After: after})
+	if err == nil && len(after) == 0 {
+		if s.modules == nil {
+			s.modules = map[string][]byte{}
+		}
+		if s.modules[key], err = os.ReadFile(out); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return out, err
 }
 
