@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	tortureTime = flag.Duration("torture", 25*time.Second, "for how long TestTorture goes on, besides setting up")
+	tortureTime = flag.Duration("torture", 10*time.Second, "for how long TestTorture goes on, besides setting up")
 	tortureSeed = flag.Uint64("torture.seed", 0, "what TestTorture draws its operations from; 0: the time")
 )
 
