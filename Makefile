@@ -6,12 +6,12 @@ FUZZTIME    ?= 20s
 SOAKTIME    ?= 4h
 PAUSES      ?= 10
 # These only compute, on one goroutine, and take most of the time if the race
-# detector watches them.
+# detector watches them (bufio because flate reads byte by byte through it).
 DWARF        = github.com/go-delve/delve/pkg/dwarf
-UNWATCHED    = compress/flate debug/dwarf debug/elf encoding/binary go/ast go/scanner go/token go/types \
+UNWATCHED    = bufio compress/flate debug/dwarf debug/elf debug/gosym encoding/binary go/ast go/scanner go/token go/types \
 	hash/adler32 internal/saferio internal/zstd sort strconv unicode/utf8 golang.org/x/arch/x86/x86asm \
 	github.com/go-delve/delve/pkg/internal/gosym $(DWARF)/frame $(DWARF)/godwarf $(DWARF)/leb128 \
-	$(DWARF)/line $(DWARF)/op $(DWARF)/reader $(DWARF)/util
+	$(DWARF)/line $(DWARF)/loclist $(DWARF)/op $(DWARF)/reader $(DWARF)/util
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-go test-extension fuzz-short vsix images setup lint fixes bench pauses fuzz soak clean
