@@ -42,6 +42,7 @@ type guardJournal struct {
 	// is none.
 	thread atomic.Int64
 	gadget atomic.Uint64 // where its system call is done, 0 as long as its registers are its own
+	there  atomic.Bool   // its registers are not its own for sure
 	mask   uint64
 	regs   unix.PtraceRegs
 }
@@ -66,6 +67,7 @@ func (j *guardJournal) lend(tid int, mask uint64, regs *unix.PtraceRegs) {
 	}
 	j.thread.Store(0)
 	j.gadget.Store(0)
+	j.there.Store(false)
 	j.mask = mask
 	if regs != nil {
 		j.regs = *regs
@@ -78,6 +80,13 @@ func (j *guardJournal) lend(tid int, mask uint64, regs *unix.PtraceRegs) {
 func (j *guardJournal) send(gadget uint64) {
 	if j != nil {
 		j.gadget.Store(gadget)
+	}
+}
+
+// sent notes that it has them, or that it is about to get its own again.
+func (j *guardJournal) sent(there bool) {
+	if j != nil {
+		j.there.Store(there)
 	}
 }
 

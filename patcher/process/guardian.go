@@ -450,31 +450,29 @@ func (t *seized) comeBack(o *orphan) error {
 		if err != nil {
 			return nil
 		}
-		sent := o.gadget.Load() != 0
-		if sent && regs.Rip-o.gadget.Load() < gadgetReach {
+		at := o.gadget.Load()
+		switch {
+		case at != 0 && regs.Rip-at < gadgetReach:
 			if err := unix.PtraceSetRegs(t.tid, &o.regs); err != nil {
 				return err
 			}
 			return setSignalMask(t.tid, o.mask)
-		}
-		// With its own registers it may be in the handler of a signal, which has a
-		// mask of its own, as Go's have, that block everything. What it comes back to
-		// is still to be seen: perhaps the system call.
-		if lent(mask) && (!sent || mask|never != anySignal || d > handlerPatience) {
-			return setSignalMask(t.tid, o.mask)
-		}
-		if mask == o.mask {
+		case o.there.Load():
+			// It is in the handler of a signal, and comes back.
+		case mask == o.mask:
 			return nil
+		case at == 0 && lent(mask):
+			return setSignalMask(t.tid, o.mask)
 		}
 		if err := t.run(o.p.pid, d); err != nil {
 			return err
 		}
 	}
+	if o.there.Load() {
+		return fmt.Errorf("thread %d does not come back from the handler of a signal", t.tid)
+	}
 	return nil // it blocks what it likes by now
 }
-
-// handlerPatience is for how long a thread is expected to be in a handler.
-const handlerPatience = 200 * time.Millisecond
 
 // never are the signals that can't be blocked: the kernel leaves them out of a mask.
 const never = 1<<(unix.SIGKILL-1) | 1<<(unix.SIGSTOP-1)

@@ -165,9 +165,6 @@ func remoteSyscall(pid, tid int, at, blocked uint64, nr uintptr, args []uint64) 
 
 	journalOf(pid).lend(tid, mask, &saved)
 	fault.Point()
-	if err := setSignalMask(tid, blocked); err != nil {
-		return 0, err
-	}
 	regs := saved
 	regs.Rip = at
 	regs.Rax = uint64(nr)
@@ -178,8 +175,16 @@ func remoteSyscall(pid, tid int, at, blocked uint64, nr uintptr, args []uint64) 
 			*r = args[i]
 		}
 	}
+	// The signals are blocked when it is away from the program's code, and not a moment
+	// longer: a breakpoint or a fault there would end the program if they were, should
+	// Darn be killed.
 	journalOf(pid).send(at)
 	if err := unix.PtraceSetRegs(tid, &regs); err != nil {
+		return 0, err
+	}
+	journalOf(pid).sent(true)
+	fault.Point()
+	if err := setSignalMask(tid, blocked); err != nil {
 		return 0, err
 	}
 	fault.Point()
@@ -276,11 +281,12 @@ func restoreThread(pid, tid int, saved *unix.PtraceRegs, mask uint64, swallowed 
 		}
 	}
 	fault.Point()
-	if err := unix.PtraceSetRegs(tid, saved); err != nil {
+	if err := setSignalMask(tid, mask); err != nil {
 		return err
 	}
+	journalOf(pid).sent(false)
 	fault.Point()
-	err := setSignalMask(tid, mask)
+	err := unix.PtraceSetRegs(tid, saved)
 	fault.Point()
 	return err
 }
