@@ -329,6 +329,9 @@ func TestDarnIsKilledWhileALibraryIsLoaded(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = darn.Wait()
+	if err := os.WriteFile(goOn, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	lines := strings.Count(target.Output(), "answer")
 	targettest.Eventually(t, "more of the program", func() bool {
 		target.MustLive()
