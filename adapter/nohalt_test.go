@@ -271,3 +271,22 @@ func TestTheFirstReceiptOfALaunchedProgramHasAllHalts(t *testing.T) {
 	t.Log(r.Receipt.Halts, r.Receipt.HaltedBecause)
 	c.disconnect(true)
 }
+
+// One that has stopped in a session of the type darn has been looked at by then.
+func TestAFirstLoadDoesNotHaltALaunchedProgramThatHasStopped(t *testing.T) {
+	s, err := theShop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	main := filepath.Join(s.dir, "main.go")
+	c := count(t)
+	c.start("launch", map[string]any{"mode": "exec", "program": s.exe, "type": "darn"})
+	c.breakpoints(main, lineOf(t, main, `net.Listen("tcp"`))
+	c.configured()
+	stop := c.stoppedFor("breakpoint")
+	c.breakpoints(main)
+	c.resume("continue", stop.ThreadId)
+	p := c.makes(0, "load", map[string]any{"path": s.described})
+	c.makes(0, "activate", map[string]any{"id": p.ID})
+	c.disconnect(true)
+}

@@ -175,11 +175,12 @@ const preparePatience = 10 * time.Second
 
 // prepare opens the engine on a target that was attached to while it is still
 // stopped, so that it need not be halted for it later, and before breakpoints
-// are set, which may lie in a patch. What can't be opened is said when it's
+// are set, which may lie in a patch; and on one that was launched, if the client wants
+// patches, when it has stopped on its way. What can't be opened is said when it's
 // asked for.
 func (s *patches) prepare() {
 	s.p.mu.Lock()
-	wanted := s.p.attached && s.p.phase == stopped && !s.prepared
+	wanted := s.p.phase == stopped && !s.prepared && (s.p.attached || s.p.interested && s.p.run > 0)
 	s.prepared = s.prepared || wanted
 	s.p.mu.Unlock()
 	if wanted {

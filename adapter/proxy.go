@@ -182,7 +182,7 @@ func (p *proxy) fromClient(msg []byte) {
 		return
 	case h.Command == "threads" && p.threads.list(h):
 		return
-	case h.Command == "configurationDone", h.Command == "setBreakpoints", h.Command == "setFunctionBreakpoints":
+	case h.Command == "configurationDone", h.Command == "continue", h.Command == "setBreakpoints", h.Command == "setFunctionBreakpoints":
 		p.patches.prepare()
 	case (h.Command == "attach" || h.Command == "launch") && p.refusesStart(h):
 		return
