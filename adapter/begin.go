@@ -51,14 +51,7 @@ func (p *proxy) startGuard(pid int) {
 	if pid == 0 || guarded { // the session refuses a second target
 		return
 	}
-	guardian, err := process.StartGuard(pid)
-	if err != nil {
-		logflags.DebuggerLogger().Errorf("process %d goes unguarded: %v", pid, err)
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.guardian = guardian
+	p.guardBy(process.StartGuard, pid)
 }
 
 // guardLaunched makes the guardian of a process that the session has launched, or
@@ -71,7 +64,11 @@ func (p *proxy) guardLaunched(pid int) {
 		return // startGuard has seen to it
 	}
 	p.endGuard()
-	guardian, err := process.StartLaunchedGuard(pid)
+	p.guardBy(process.StartLaunchedGuard, pid)
+}
+
+func (p *proxy) guardBy(start func(pid int) (*process.Guard, error), pid int) {
+	guardian, err := start(pid)
 	if err != nil {
 		logflags.DebuggerLogger().Errorf("process %d goes unguarded: %v", pid, err)
 		return
