@@ -211,6 +211,18 @@ func (e *Engine) begin(ctx context.Context) (end func(), err error) {
 	return end, nil
 }
 
+// explain returns that the target has ended in place of an error that comes of that:
+// its files in /proc go before it does.
+func (e *Engine) explain(err error) error {
+	if err == nil || finding.CodeOf(err) != "" {
+		return err
+	}
+	if ended := e.p.Ended(); ended != nil {
+		return ended
+	}
+	return err
+}
+
 // alive refuses with target-exited if the target has ended: a store into a
 // switch would not notice.
 func (e *Engine) alive() error {

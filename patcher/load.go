@@ -62,12 +62,12 @@ func (e *Engine) LoadModule(ctx context.Context, m *module.Module, path string, 
 	var libraries []finding.Finding
 	if options.Dlopen {
 		if libraries, err = e.loadLibraries(ctx, m, path); err != nil {
-			return nil, nil, err
+			return nil, nil, e.explain(err)
 		}
 	}
 	id, err := e.load(ctx, m, path, libraries)
 	if err != nil {
-		return nil, nil, stayed(err, libraries)
+		return nil, nil, stayed(e.explain(err), libraries)
 	}
 	p, err := e.reg.patch(id)
 	if err != nil {

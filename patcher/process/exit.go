@@ -57,14 +57,14 @@ func (p *Process) explain(err error) error {
 // Ended returns a Refusal target-exited if the process is no more or has replaced
 // itself by another program, nil otherwise. The target may run or be stopped.
 func (p *Process) Ended() error {
-	switch {
-	case !p.Alive():
+	if !p.Alive() {
 		return exited(p.pid, nil)
-	case p.replaced():
-		return replacedItself(p.pid)
 	}
 	if maps, err := p.Maps(); err == nil && len(maps) == 0 {
 		return exited(p.pid, nil) // it gives its memory back before it is seen to be dead
+	}
+	if p.replaced() {
+		return replacedItself(p.pid)
 	}
 	return nil
 }
