@@ -195,7 +195,7 @@ func (x *torture) done(err error, codes ...finding.Code) bool {
 
 // torturePatience is how long it may take until a program that collects
 // garbage all the time leaves an instant for an operation.
-const torturePatience = 2 * time.Minute
+const torturePatience = 5 * time.Minute
 
 // eventually does what an instant may be unfit for.
 func (x *torture) eventually(what string, do func() error) {
