@@ -89,12 +89,17 @@ func (p *Process) Alive() bool {
 	if ended {
 		return false
 	}
-	if threadLives(p.pid) {
+	return processLives(p.pid)
+}
+
+// processLives tells whether a process has a thread that has not ended. One whose
+// threads all have is not seen as ended while they wait for a tracer to take notice;
+// one whose first thread has is alive.
+func processLives(pid int) bool {
+	if threadLives(pid) {
 		return true
 	}
-	// A process whose threads have all ended is not seen as ended while they
-	// wait for a tracer to take notice; one whose first thread has is alive.
-	tasks, _ := os.ReadDir(procPath(p.pid, "task"))
+	tasks, _ := os.ReadDir(procPath(pid, "task"))
 	return slices.ContainsFunc(tasks, func(e os.DirEntry) bool {
 		tid, err := strconv.Atoi(e.Name())
 		return err == nil && threadLives(tid)

@@ -53,21 +53,18 @@ func startGuard(pid int, launched bool) (*Guard, error) {
 		return nil, err
 	}
 	defer unix.Close(target)
+	var before []stray
 	if launched {
 		err = unix.Flock(int(memory.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	} else {
-		err = lockTarget(pid, memory)
+	} else if err = lockTarget(pid, memory); err == nil {
+		before = strayBreakpoints(pid, memory, nil)
 	}
 	if err != nil {
 		memory.Close()
 		return nil, err
 	}
 	g := &Guard{memory: memory}
-	var strays []stray
-	if !launched {
-		strays = strayBreakpoints(pid, memory, nil)
-	}
-	if err := g.start(pid, target, strays); err != nil {
+	if err := g.start(pid, target, before); err != nil {
 		g.Close()
 		return nil, fmt.Errorf("starting the guardian of process %d: %w", pid, err)
 	}
@@ -122,7 +119,7 @@ func (g *Guard) Close() {
 		return
 	}
 	if g.life != nil {
-		if !threadLives(int(g.journal.target.Load())) {
+		if !processLives(int(g.journal.target.Load())) {
 			g.journal.catcher.Store(0) // it ended with the target
 		}
 		g.journal.ended.Store(true)
