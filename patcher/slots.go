@@ -19,6 +19,9 @@ type block struct {
 	Home uint64 `json:"home,omitempty"`
 }
 
+// span is the block's addresses.
+func (b block) span() goruntime.Range { return goruntime.Range{Start: b.Addr, End: b.Addr + b.Size} }
+
 const (
 	// slotSize holds a stub with its thunk, and keeps stubs aligned.
 	slotSize = 128

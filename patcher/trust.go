@@ -115,7 +115,7 @@ func newPlaces(blocks []block) places {
 	var ps places
 	for _, b := range blocks {
 		if b.Addr+b.Size > b.Addr {
-			ps = append(ps, goruntime.Range{Start: b.Addr, End: b.Addr + b.Size})
+			ps = append(ps, b.span())
 		}
 	}
 	slices.SortFunc(ps, func(x, y goruntime.Range) int {

@@ -197,7 +197,7 @@ func (t *transition) checkUnused(h *process.Halt, p *patchRecord, writes []gorun
 	}
 	var own []goruntime.Range
 	for _, b := range t.reg.Data {
-		own = append(own, goruntime.Range{Start: b.Addr, End: b.Addr + b.Size})
+		own = append(own, b.span())
 	}
 	holders, err := t.e.lang.Positions(h, ranges...)
 	if err == nil && len(holders) == 0 {
