@@ -51,7 +51,7 @@ func AttachAnd(pid int, fn func(*Halt)) (p *Process, err error) {
 	}
 	begun := time.Now()
 	group, err := native.Attach(pid, nil, debugInfoDirectories())
-	for try := 0; err != nil && errors.Is(err, unix.ECHILD) && try < attachTries && threadLives(pid); try++ {
+	for try := 0; (isErrno(err, unix.ECHILD) || isErrno(err, unix.ESRCH)) && try < attachTries && threadLives(pid) && !doomed(pid); try++ {
 		// A thread has ended in the instant in which Delve attached to it.
 		time.Sleep(time.Millisecond << try)
 		if s, serr := readStatus(pid); serr == nil && strings.HasPrefix(s["State"], "T") {
@@ -65,7 +65,7 @@ func AttachAnd(pid int, fn func(*Halt)) (p *Process, err error) {
 	fault.Point()
 	threads := len(group.ThreadList())
 	if p, err = adopt(group, fn); err != nil {
-		return nil, errors.Join(err, release(group))
+		return nil, attachError(pid, errors.Join(err, release(group)))
 	}
 	p.guard = guard
 	stopped := time.Since(begun)
@@ -155,10 +155,8 @@ func release(group *proc.TargetGroup) error {
 		return err
 	}
 	pid := group.Selected.Pid()
-	if err := group.Detach(false); err != nil && !errors.Is(err, unix.ESRCH) {
-		if _, serr := os.Stat(procPath(pid, "status")); serr == nil {
-			return fmt.Errorf("detaching from process %d: %w", pid, err)
-		}
+	if err := group.Detach(false); err != nil && !ends(pid, err, processLives) {
+		return fmt.Errorf("detaching from process %d: %w", pid, err)
 	}
 	// A thread that was cloned while Delve stopped the others may have kept
 	// Delve's SIGSTOP, which stops the whole process once nobody traces it.
@@ -261,16 +259,15 @@ func tracedBy(pid int, thread string) error {
 // attachError turns Delve's error into a Refusal where a reason is known.
 func attachError(pid int, err error) error {
 	switch {
-	case errors.Is(err, unix.ESRCH):
-		return exited(pid, nil)
+	case finding.CodeOf(err) != "":
+		return err
+	case errors.Is(err, unix.ESRCH), ends(pid, nil, processLives):
+		return exited(pid, err)
 	case errors.Is(err, unix.EPERM):
 		if cerr := checkTarget(pid); cerr != nil {
 			return cerr
 		}
 		return notPermitted(pid)
-	}
-	if _, serr := os.Stat(procPath(pid, "status")); serr != nil {
-		return exited(pid, err)
 	}
 	if _, ok := errors.AsType[*proc.ErrBadBinaryInfo](err); ok {
 		return finding.Refuse(finding.UnsupportedTarget,

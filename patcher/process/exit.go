@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/go-delve/delve/pkg/proc"
@@ -34,24 +36,33 @@ func (p *Process) explain(err error) error {
 	if err == nil || finding.CodeOf(err) != "" {
 		return err
 	}
-	if _, ok := errors.AsType[proc.ErrProcessExited](err); ok || !p.Alive() {
+	if _, ok := errors.AsType[proc.ErrProcessExited](err); ok || ends(p.pid, err, func(int) bool { return p.Alive() }) {
 		return exited(p.pid, err)
-	}
-	// A thread that was stopped a moment ago and is not now is being killed, and
-	// so is one for which SIGKILL is pending. It takes a while on a busy machine.
-	for deadline := time.Now().Add(10 * time.Second); errors.Is(err, unix.ESRCH) || doomed(p.pid); {
-		if !p.Alive() {
-			return exited(p.pid, err)
-		}
-		if time.Now().After(deadline) {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
 	}
 	if p.replaced() {
 		return replacedItself(p.pid)
 	}
 	return err
+}
+
+// ends tells whether the process has ended, as lives says, or is about to: a thread
+// that was stopped a moment ago, of which err says that it is not now, is being
+// killed, and so is one for which SIGKILL is pending. That takes a while on a busy
+// machine, and is waited for.
+func ends(pid int, err error, lives func(pid int) bool) bool {
+	for deadline := time.Now().Add(10 * time.Second); lives(pid); time.Sleep(5 * time.Millisecond) {
+		ending := isErrno(err, unix.ESRCH) || doomed(pid) || exiting(pid) && threadLives(pid)
+		if !ending || time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
+}
+
+// isErrno is errors.Is for errors of Delve's too, which keep of the kernel's the text
+// at most.
+func isErrno(err error, errno syscall.Errno) bool {
+	return errors.Is(err, errno) || err != nil && strings.HasSuffix(err.Error(), errno.Error())
 }
 
 // Ended returns a Refusal target-exited if the process is no more or has replaced

@@ -112,10 +112,10 @@ func readProgram(pid int) (*elf.FileHeader, error) {
 	}
 	f, err := os.Open(procPath(pid, "exe"))
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, serr := os.Stat(procPath(pid, "status")); serr != nil {
+		if ends(pid, nil, processLives) {
 			return nil, exited(pid, nil)
 		}
-		return nil, refuse("it has no program file: it is a kernel thread, or about to end")
+		return nil, refuse("it has no program file: it is a kernel thread")
 	}
 	if err != nil {
 		return nil, err

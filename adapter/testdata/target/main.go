@@ -1,9 +1,11 @@
 // Command target runs until it is told to end: by a signal, or by its
-// argument, which is the number of calls it makes.
+// arguments, which are the number of calls it makes, its status, and anything
+// to have it end when its standard input does.
 package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"sync/atomic"
@@ -51,5 +53,8 @@ func main() {
 		time.Sleep(200 * time.Microsecond)
 	}
 	fmt.Println("bye")
+	if len(os.Args) > 3 {
+		io.Copy(io.Discard, os.Stdin)
+	}
 	os.Exit(status)
 }
