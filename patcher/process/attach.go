@@ -51,9 +51,8 @@ func AttachAnd(pid int, fn func(*Halt)) (p *Process, err error) {
 	}
 	begun := time.Now()
 	group, err := native.Attach(pid, nil, debugInfoDirectories())
-	for try := 0; (isErrno(err, unix.ECHILD) || isErrno(err, unix.ESRCH)) && try < attachTries && threadLives(pid) && !doomed(pid); try++ {
-		// A thread has ended in the instant in which Delve attached to it.
-		time.Sleep(time.Millisecond << try)
+	for try := 0; threadHasEnded(err) && try < attachTries && threadLives(pid) && !doomed(pid); try++ {
+		time.Sleep(time.Millisecond << min(try, 4))
 		if s, serr := readStatus(pid); serr == nil && strings.HasPrefix(s["State"], "T") {
 			_ = unix.Kill(pid, unix.SIGCONT) // Delve's attempt has left it so
 		}
@@ -75,7 +74,14 @@ func AttachAnd(pid int, fn func(*Halt)) (p *Process, err error) {
 
 // attachTries is how often more it is tried to attach to a process whose threads come
 // and go.
-const attachTries = 7
+const attachTries = 20
+
+// threadHasEnded tells whether an error of native.Attach is that a thread has ended in
+// the instant in which Delve attached to it.
+func threadHasEnded(err error) bool {
+	return isErrno(err, unix.ECHILD) || isErrno(err, unix.ESRCH) ||
+		err != nil && strings.HasPrefix(err.Error(), "thread already exited")
+}
 
 // debugInfoDirectories is where Delve looks for the debug information of a
 // stripped program.

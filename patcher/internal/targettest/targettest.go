@@ -80,6 +80,7 @@ func Start(t testing.TB, c Command) *Target {
 	if g.pid, err = strconv.Atoi(strings.TrimPrefix(lines.Text(), "pid ")); err != nil {
 		t.Fatal(err)
 	}
+	g.awaitExec()
 	go func() {
 		defer close(g.ended)
 		defer reports.Close()
@@ -98,6 +99,16 @@ func Start(t testing.TB, c Command) *Target {
 		}
 	})
 	return g
+}
+
+// awaitExec waits until the program is mapped: the pipe by which os/exec learns that
+// exec has succeeded is closed earlier. The auxiliary vector is written later.
+func (g *Target) awaitExec() {
+	const end = 16 // AT_NULL alone
+	Eventually(g.t, g.name+" is mapped", func() bool {
+		auxv, err := os.ReadFile(fmt.Sprintf("/proc/%d/auxv", g.pid))
+		return err != nil || len(auxv) > end || !g.Alive()
+	})
 }
 
 // Pid returns the process id.
