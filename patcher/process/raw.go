@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -18,9 +19,11 @@ import (
 // keeps that thread to itself. What Delve exports can't do a system call in
 // the target without risk: its single step keeps one signal of all that arrive
 // and drops the others. And it overlooks threads that are made while it
-// attaches, which then run on untraced and die of the next SIGTRAP. So this
-// file, and no other, reaches in for two methods. If Delve renames one the link
-// fails, and tracerOf refuses a backend that is not the native one.
+// attaches, which then run on untraced and die of the next SIGTRAP. And it reads
+// memory by the thread that reported the last stop, when it stops the target
+// again too, when that thread may have ended. So this file, and no other, reaches in
+// for two methods and a field. If Delve renames a method the link fails, and tracerOf
+// refuses a backend that is not the native one or has no such field.
 
 //go:linkname execPtraceFunc github.com/go-delve/delve/pkg/proc/native.(*nativeProcess).execPtraceFunc
 func execPtraceFunc(dbp unsafe.Pointer, fn func())
@@ -39,7 +42,27 @@ func tracerOf(t *proc.Target) (ptracer, error) {
 	if name := v.Type().String(); name != "*native.nativeProcess" {
 		return ptracer{}, fmt.Errorf("the debugger's backend is %s, not the native one", name)
 	}
+	if f := memthread(t); !f.IsValid() || f.Type().String() != "*native.nativeThread" {
+		return ptracer{}, errors.New("the debugger's backend has no field memthread")
+	}
 	return ptracer{v.UnsafePointer(), t.Pid()}, nil
+}
+
+// memthread is the field of the native backend that holds the thread by which it reads
+// the target's memory.
+func memthread(t *proc.Target) reflect.Value {
+	return reflect.ValueOf(t.Process).Elem().FieldByName("memthread")
+}
+
+// readByLeader has Delve read the target's memory by its first thread, which ends last
+// as a rule. The target must be stopped.
+func readByLeader(t *proc.Target) {
+	leader, ok := t.FindThread(t.Pid())
+	if !ok || !threadLives(t.Pid()) {
+		return
+	}
+	f := memthread(t)
+	reflect.NewAt(f.Type(), f.Addr().UnsafePointer()).Elem().Set(reflect.ValueOf(leader))
 }
 
 // do runs fn on the tracer thread. The target must be valid and stopped.

@@ -65,8 +65,10 @@ func (t *tracer) resume() {
 }
 
 // prepare must be called before each Continue, under mu: Continue forgets a
-// request to stop that is made before the threads run.
+// request to stop that is made before the threads run, and reads memory by a thread
+// that may have ended when it stops them.
 func (t *tracer) prepare() {
+	readByLeader(t.group.Selected)
 	t.resumed = make(chan struct{})
 	t.group.ResumeNotify(t.resumed)
 }
@@ -127,18 +129,24 @@ func (t *tracer) stop(ctx context.Context) (since time.Time, err error) {
 		since = time.Now()
 		return since, t.settle(err)
 	}
-	select {
-	case err = <-stopped:
-		return since, t.settle(err)
-	case <-ctx.Done():
-		// The request is out. When it has its effect the target must go on.
-		go func() {
-			if t.settle(<-stopped) == nil {
-				t.resume()
-				<-t.turn
-			}
-		}()
-		return since, t.gaveUp(ctx)
+	stuck := time.NewTicker(unstickAfter)
+	defer stuck.Stop()
+	for {
+		select {
+		case err = <-stopped:
+			return since, t.settle(err)
+		case <-stuck.C:
+			t.unstick()
+		case <-ctx.Done():
+			// The request is out. When it has its effect the target must go on.
+			go func() {
+				if t.settle(<-stopped) == nil {
+					t.resume()
+					<-t.turn
+				}
+			}()
+			return since, t.gaveUp(ctx)
+		}
 	}
 }
 
