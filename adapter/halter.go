@@ -234,6 +234,9 @@ func (p *proxy) Halt(ctx context.Context) (*process.Stop, error) {
 			p.mu.Lock()
 			p.seePlaces(group)
 			p.mu.Unlock()
+			if ok, _ := group.Valid(); ok {
+				process.ReadByLeader(group.Selected)
+			}
 			unlock()
 			p.letGo(h)
 			if h.wasRun && h.joined == nil {

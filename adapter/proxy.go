@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-delve/delve/pkg/proc"
 	delve "github.com/go-delve/delve/service/dap"
 	"github.com/go-delve/delve/service/debugger"
 	"github.com/google/go-dap"
@@ -257,6 +258,7 @@ func (p *proxy) fromSession(msg []byte) {
 		p.endGuard() // when the client hears of the end, nothing is in the target any more
 	}
 	if h.Event == "stopped" {
+		p.readByLeader(debuggerOf(p.session))
 		p.patches.takeIn()
 		var onward string
 		if msg, onward = p.threads.atStop(msg); onward != "" {
@@ -292,13 +294,14 @@ func (p *proxy) fromSession(msg []byte) {
 			p.standStillStopped(p.patches.furnish)
 		}
 	}
-	pid := 0
+	pid, target := 0, (*proc.Target)(nil)
 	if h.Event == "initialized" {
 		group, unlock := debuggerOf(p.session).LockTargetGroup()
 		pid = group.Selected.Pid()
 		p.threads.begin(group)
 		p.seeAll(group)
 		noDownloads(group.Selected.BinInfo()) // or the first pause is not answered
+		target = group.Selected
 		unlock()
 		p.guardLaunched(pid)
 	}
@@ -329,6 +332,7 @@ func (p *proxy) fromSession(msg []byte) {
 		p.passBegun()
 	case h.Event == "initialized":
 		p.debugger, p.pid = debuggerOf(p.session), pid
+		go p.unstick(target)
 		p.started(pid)
 		p.begun = msg
 		if !p.pausing {
@@ -365,6 +369,7 @@ func (p *proxy) look() {
 	defer unlock()
 	if ok, _ := group.Valid(); ok {
 		p.seeAll(group)
+		process.ReadByLeader(group.Selected)
 	}
 }
 

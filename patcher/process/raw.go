@@ -54,14 +54,17 @@ func memthread(t *proc.Target) reflect.Value {
 	return reflect.ValueOf(t.Process).Elem().FieldByName("memthread")
 }
 
-// readByLeader has Delve read the target's memory by its first thread, which ends last
-// as a rule. The target must be stopped.
-func readByLeader(t *proc.Target) {
+// ReadByLeader has Delve read the target's memory by its first thread, which ends last
+// as a rule, until the next stop is reported. The target must be stopped.
+func ReadByLeader(t *proc.Target) {
 	leader, ok := t.FindThread(t.Pid())
 	if !ok || !threadLives(t.Pid()) {
 		return
 	}
 	f := memthread(t)
+	if !f.IsValid() || f.Type() != reflect.TypeOf(leader) {
+		return // tracerOf says so
+	}
 	reflect.NewAt(f.Type(), f.Addr().UnsafePointer()).Elem().Set(reflect.ValueOf(leader))
 }
 

@@ -68,7 +68,7 @@ func (t *tracer) resume() {
 // request to stop that is made before the threads run, and reads memory by a thread
 // that may have ended when it stops them.
 func (t *tracer) prepare() {
-	readByLeader(t.group.Selected)
+	ReadByLeader(t.group.Selected)
 	t.resumed = make(chan struct{})
 	t.group.ResumeNotify(t.resumed)
 }
@@ -129,14 +129,14 @@ func (t *tracer) stop(ctx context.Context) (since time.Time, err error) {
 		since = time.Now()
 		return since, t.settle(err)
 	}
-	stuck := time.NewTicker(unstickAfter)
+	stuck := time.NewTicker(UnstickAfter)
 	defer stuck.Stop()
 	for {
 		select {
 		case err = <-stopped:
 			return since, t.settle(err)
 		case <-stuck.C:
-			t.unstick()
+			_ = Unstick(t.group.Selected)
 		case <-ctx.Done():
 			// The request is out. When it has its effect the target must go on.
 			go func() {
