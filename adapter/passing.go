@@ -1,10 +1,13 @@
 package adapter
 
 import (
+	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/go-delve/delve/pkg/proc"
 	"github.com/go-delve/delve/service/debugger"
+	"github.com/google/go-dap"
 
 	"github.com/darn-dev/darn/patcher/process"
 )
@@ -13,6 +16,27 @@ import (
 // makes one for each request: see process.ReadByLeader and process.Unstick. Where
 // Delve lets the target go on by itself, at a breakpoint whose condition does not hold,
 // it is as it is.
+
+// attachAgain has the session attach once more if it could not because a thread has
+// ended in that instant. It is called when the session says so, in its goroutine.
+func (p *proxy) attachAgain(h *header) bool {
+	var body dap.ErrorResponseBody
+	_ = json.Unmarshal(h.Body, &body)
+	var a struct {
+		ProcessID int `json:"processId"`
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = json.Unmarshal(p.launch, &a)
+	if body.Error == nil || p.debugger != nil || !process.RetryAttach(a.ProcessID, errors.New(body.Error.Format), p.attempts) {
+		return false
+	}
+	p.attempts++
+	p.inner.send(marshal(map[string]any{
+		"seq": h.RequestSeq, "type": "request", "command": h.Command, "arguments": p.launch,
+	}))
+	return true
+}
 
 // readByLeader is called when the session reports a stop, in its goroutine.
 func (p *proxy) readByLeader(dbg *debugger.Debugger) {

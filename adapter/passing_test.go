@@ -17,19 +17,7 @@ func TestThreadsThatComeAndGo(t *testing.T) {
 	target := start(t, exec.Command(exe))
 	eventually(t, "its begin", func() bool { return strings.Contains(target.out.String(), "ready") })
 	c, _ := session(t)
-	for try := 1; ; try++ {
-		_, err := c.Initialize(c.ctx)
-		c.must(err)
-		if err = c.Start(c.ctx, "attach", map[string]any{"mode": "local", "processId": target.Process.Pid}); err == nil {
-			break
-		}
-		// A thread has ended in the instant in which Delve attached to it.
-		if try == 50 {
-			t.Fatal(err)
-		}
-		c.Close()
-		c, _ = session(t)
-	}
+	c.attach(target.Process.Pid)
 	c.configured()
 	for range 60 {
 		c.call("pause", dap.PauseArguments{}, nil)

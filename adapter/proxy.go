@@ -37,6 +37,7 @@ type proxy struct {
 	state
 	hold     *hold          // the last one
 	starting *guard.Act     // an attach or a launch that is under way
+	attempts int            // to attach, after the first
 	guardian *process.Guard // of the target; nil if there is none
 	pid      int            // of the target, from the session's initialized event on
 	// What the client can do.
@@ -252,6 +253,9 @@ func (p *proxy) fromSession(msg []byte) {
 		if answer != nil {
 			answer(&h)
 		}
+		return
+	}
+	if h.Type == "response" && h.Command == "attach" && !h.Success && p.attachAgain(&h) {
 		return
 	}
 	if h.Type == "response" && h.Command == "disconnect" && h.Success {

@@ -51,11 +51,7 @@ func AttachAnd(pid int, fn func(*Halt)) (p *Process, err error) {
 	}
 	begun := time.Now()
 	group, err := native.Attach(pid, nil, debugInfoDirectories())
-	for try := 0; threadHasEnded(err) && try < attachTries && threadLives(pid) && !doomed(pid); try++ {
-		time.Sleep(time.Millisecond << min(try, 4))
-		if s, serr := readStatus(pid); serr == nil && strings.HasPrefix(s["State"], "T") {
-			_ = unix.Kill(pid, unix.SIGCONT) // Delve's attempt has left it so
-		}
+	for try := 0; RetryAttach(pid, err, try); try++ {
 		group, err = native.Attach(pid, nil, debugInfoDirectories())
 	}
 	if err != nil {
@@ -76,11 +72,21 @@ func AttachAnd(pid int, fn func(*Halt)) (p *Process, err error) {
 // and go.
 const attachTries = 20
 
-// threadHasEnded tells whether an error of native.Attach is that a thread has ended in
-// the instant in which Delve attached to it.
-func threadHasEnded(err error) bool {
-	return isErrno(err, unix.ECHILD) || isErrno(err, unix.ESRCH) ||
-		err != nil && strings.HasPrefix(err.Error(), "thread already exited")
+// RetryAttach tells whether to attach to a process once more, after an attempt of Delve's,
+// the one with that number after the first, that ended with err: a thread has ended in the
+// instant in which Delve attached to it. Then it waits for a moment, and has the
+// process go on if it was left stopped.
+func RetryAttach(pid int, err error, try int) bool {
+	ended := isErrno(err, unix.ECHILD) || isErrno(err, unix.ESRCH) ||
+		err != nil && strings.Contains(err.Error(), "thread already exited")
+	if !ended || try >= attachTries || !threadLives(pid) || doomed(pid) {
+		return false
+	}
+	time.Sleep(time.Millisecond << min(try, 4))
+	if s, err := readStatus(pid); err == nil && strings.HasPrefix(s["State"], "T") {
+		_ = unix.Kill(pid, unix.SIGCONT)
+	}
+	return true
 }
 
 // debugInfoDirectories is where Delve looks for the debug information of a
