@@ -5,17 +5,20 @@ import (
 	"time"
 )
 
-// calledWays are the ways to call a function that BenchmarkCall compares.
+// calledWays are the ways to call a function that BenchmarkCall compares: where its
+// entry leads, "" if it has its original bytes, and whether the switch is on.
 var calledWays = []struct {
-	name                         string
-	redirected, padded, switched bool
+	name, to string
+	on       bool
 }{
-	{"plain", false, false, false},
-	{"inactive", true, false, false}, // through stub and thunk
-	{"active", true, false, true},    // through the stub, to code that costs the same
+	{"plain", "", false},
+	{"inactive", "", false}, // nothing was switched for a while
+	{"active", "new", true}, // the same
+	{"stub-inactive", "stub", false},
+	{"stub-active", "stub", true},
 	// The same of a function whose entry one store can lead to few places only.
-	{"padded-inactive", true, true, false},
-	{"padded-active", true, true, true},
+	{"padded-inactive", "pad", false},
+	{"padded-active", "pad", true},
 }
 
 // BenchmarkCall measures a call of a function as it is, and by how much longer
@@ -23,32 +26,43 @@ var calledWays = []struct {
 // take turns, a tenth of a millisecond each, and the fastest turn of each counts:
 // in it nobody else had the processor.
 //
-// A jump to another page takes one cycle of recent processors, and there are two in
-// each way but those with a pad: to the stub, and from it to the new code or from
-// the thunk back.
+// A jump to another page takes one cycle of recent processors. There is one straight
+// to the new code. Through the stub there are two: to it, and from it to the new code
+// or from the thunk back. See also patcher.BenchmarkCall, of a program that is patched.
 func BenchmarkCall(b *testing.B) {
 	const turns, calls = 1000, 50000
 	s := newSelf(b)
-	in := s.redirect(b, oldLeaf, newLeaf)
+	single, _, why := s.plan(b, dear).OneStore()
+	if single == nil {
+		b.Fatal(why)
+	}
+	// The new code is on another page than the old one, and the stub on a third.
+	code := s.read(b, uint64(entryOf(dearer)), dearerSize)
+	s.next += 4096 - s.next%4096
+	in := install(b, s, s.plan(b, dear), s.place(b, dearerSize))
+	b.Cleanup(func() { in.restore(b) })
+	s.next += 4096 - s.next%4096
+	in.writeStub(b, 0)
+	s.write(b, in.newCode, code)
 	s.next += 4096 - s.next%4096
 	pad := s.place(b, FarJumpSize)
 	s.write(b, pad, FarJump(pad, in.stub))
+	to := map[string]uint64{"stub": in.stub, "pad": pad, "new": in.newCode}
+	if !single.Reaches(in.newCode) {
+		b.Fatal("the entry does not reach the new code by one store")
+	}
 	fastest := make([]time.Duration, len(calledWays))
 	for range turns {
 		for i, c := range calledWays {
-			if in.restore(b); c.redirected {
-				to := in.stub
-				if c.padded {
-					to = pad
-				}
-				jump, err := in.plan.Jump(to)
+			if in.restore(b); c.to != "" {
+				jump, err := single.Jump(to[c.to])
 				if err != nil {
 					b.Fatal(err)
 				}
-				s.write(b, in.plan.Entry+uint64(in.plan.Offset), jump)
-				in.set(b, c.switched)
+				s.write(b, single.Entry, jump)
 			}
-			if got := oldLeaf(1, 2); (got == newLeaf(1, 2)) != c.switched {
+			in.set(b, c.on)
+			if got := dear(1, 2); (got == dearer(1, 2)) != c.on {
 				b.Fatalf("%s: the function returns %d", c.name, got)
 			}
 			took := timeCalls(calls)
@@ -60,13 +74,24 @@ func BenchmarkCall(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 	for i, c := range calledWays {
 		ns := float64(fastest[i].Nanoseconds()) / calls
-		if c.redirected {
+		if i > 0 {
 			b.ReportMetric(ns-float64(fastest[0].Nanoseconds())/calls, c.name+"-more-ns/call")
 		} else {
 			b.ReportMetric(ns, c.name+"-ns/call")
 		}
 	}
 }
+
+// dear begins with an instruction of seven bytes, so that a jump to anywhere is in it.
+//
+//go:noinline
+func dear(a, b int) int { return a*1000 + b }
+
+//go:noinline
+func dearer(a, b int) int { return a*2000 + b }
+
+// dearerSize has room for the code of dearer, which refers to nothing else.
+const dearerSize = 16
 
 // timeCalls is the same code for all of them, so that its place in memory
 // makes no difference.
@@ -75,7 +100,7 @@ func BenchmarkCall(b *testing.B) {
 func timeCalls(calls int) time.Duration {
 	begun := time.Now()
 	for range calls {
-		_ = oldLeaf(1, 2)
+		_ = dear(1, 2)
 	}
 	return time.Since(begun)
 }

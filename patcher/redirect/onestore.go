@@ -76,6 +76,14 @@ func (p *Plan) inFirst() (q *Plan, in inst, why string) {
 	return q, in, ""
 }
 
+// Reaches tells whether a jump from p's entry to an address alters no more of it than
+// one store may. It needs no more of p than Entry, Span and Old, for a plan of
+// OneStore or DirectStore.
+func (p *Plan) Reaches(to uint64) bool {
+	w := p.window() // which may begin below 0
+	return to-w.Start < w.End-w.Start
+}
+
 // window is where a jump leads of which no more than the first instruction's first
 // bytes can be chosen, and those that one store writes.
 func (p *Plan) window() Window {

@@ -54,7 +54,19 @@ func TestOneStore(t *testing.T) {
 				t.Errorf("%+v to %#x..%#x", q, to.Start-end, to.End-end)
 			}
 			mustAlterTheFirstInstructionOnly(t, q, to, code)
+			mustReach(t, q, to)
 		})
+	}
+}
+
+// mustReach asks whether p reaches what is in the window, and what is beside it.
+func mustReach(t *testing.T, p *Plan, to Window) {
+	t.Helper()
+	plain := &Plan{Entry: p.Entry, Span: p.Span, Old: p.Old}
+	for at, want := range map[uint64]bool{to.Start - 1: false, to.Start: true, to.End - 1: true, to.End: false} {
+		if got := plain.Reaches(at); got != want {
+			t.Errorf("it reaches %#x: %t, and the window is %#x..%#x", at, got, to.Start, to.End)
+		}
 	}
 }
 

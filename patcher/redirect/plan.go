@@ -11,6 +11,9 @@
 //	        nop                 // or jmp to the stub of the patch below
 //	thunk:  the instructions the jmp took the place of
 //	        jmp  entry+Offset+Span
+//
+// While no switch is set the entry may be the jmp to the new code, or as it was, if
+// one store changes it: see OneStore and Plan.Reaches.
 package redirect
 
 // JumpSize is how many bytes of an entry a redirect overwrites.
