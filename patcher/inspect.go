@@ -68,7 +68,7 @@ func (e *Engine) checkUnplaced(ctx context.Context, m *module.Module, path strin
 		}
 		defer a.Close()
 	}
-	base, err := a.Alloc(moduleSize(m), e.above(m))
+	base, err := e.allocModule(a, m)
 	if err != nil {
 		return nil, err
 	}

@@ -140,7 +140,7 @@ func (t *transition) load(ctx context.Context, m *module.Module, path string, fr
 	e := t.e
 	t.reg.Sequence++
 	size := moduleSize(m)
-	base, err := e.arena.Alloc(size, e.above(m))
+	base, err := e.allocModule(e.arena, m)
 	if err != nil {
 		return err
 	}
