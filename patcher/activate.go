@@ -58,7 +58,8 @@ func (o *ActivateOptions) check() error {
 
 // Deactivate switches the patch off: from then on calls of its functions run
 // what they ran before it. Calls that are in the new code finish there. It
-// needs no halt unless a function of the patch has a direct redirect. For a
+// needs no halt unless a function of the patch has a direct redirect, or a straight
+// entry that can't be led to the stub without one (straight.go). For a
 // patch that is pending it ends the wait: the activation that waits is refused
 // with wrong-state.
 //
@@ -73,28 +74,44 @@ func (e *Engine) Deactivate(ctx context.Context, id string) (*Patch, *Receipt, e
 	defer end()
 	start, halts := time.Now(), e.p.Measure()
 	defer halts()
+	p, err := e.reg.patch(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := e.state(p).next(OpDeactivate, id); err != nil {
+		return nil, nil, err
+	}
+	w := e.waits[id]
+	if w == nil {
+		if err := e.bend(ctx, OpDeactivate, id, false); err != nil {
+			return nil, nil, err
+		}
+	}
 	s, err := e.switching(OpDeactivate, id, false)
 	if err != nil {
 		return nil, nil, err
 	}
-	if w := e.waits[id]; w != nil {
+	if w != nil {
 		w.cancel()
 	} else if err := s.carryOut(ctx); err != nil {
 		return nil, nil, err
 	}
-	p, r := s.outcome(start, halts())
-	return p, r, nil
+	patch, r := s.outcome(start, halts())
+	return patch, r, nil
 }
 
 // switching is a transition that switches a patch on or off, and others off
 // with it.
 type switching struct {
 	*transition
-	on, was bool     // whether the patch is to be active, and is
-	leading bool     // no switch is set: the entries are made to lead to the patch
-	off     []string // the other patches that are switched off
-	entries []entryChange
-	links   []goruntime.Write // in stubs and pads
+	on, was bool // whether the patch is to be active, and is
+	leading bool // no switch is set: the entries are made to lead to the patch
+	// rerouting tells that no switch is set and no call goes elsewhere for it: see
+	// straight.go.
+	rerouting bool
+	off       []string // the other patches that are switched off
+	entries   []entryChange
+	links     []goruntime.Write // in stubs and pads
 }
 
 // switching begins an operation on the patch with an id, if it is legal.
@@ -187,6 +204,9 @@ func (s *switching) prepare() error {
 		}
 	}
 	s.e.lang.Prepare()
+	if s.rerouting {
+		return nil
+	}
 	return s.stubs(s.patch())
 }
 
@@ -291,6 +311,9 @@ func (s *switching) rewrite(check func(writes []goruntime.Write) error) (err err
 	}
 	for _, c := range s.entries {
 		c.redirect.Now = c.want
+	}
+	if s.rerouting {
+		return s.commit()
 	}
 	before := s.before()
 	if err := s.e.arena.SetSwitches(s.switches...); err != nil {

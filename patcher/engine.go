@@ -49,6 +49,7 @@ type Engine struct {
 	resident           *resident.Resident
 	alone, unstationed string
 	once               bool // see ForOneOperation
+	straightening      straightening
 	// spare tells that the arena was made before a load that has not come yet; coming
 	// is the module of that, if it is known.
 	spare  bool
@@ -157,6 +158,7 @@ func (e *Engine) Close() error {
 		return nil
 	}
 	e.closed = true
+	e.straightenLast()
 	_ = e.unhook(e.reg.Patches...) // nobody will wait; fails if the target has ended
 	return e.letGo()
 }

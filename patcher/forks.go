@@ -47,6 +47,9 @@ func (e *Engine) forked(op Operation, id string) *finding.Refusal {
 		return nil
 	}
 	advice := "try again when it has ended; activate and deactivate go on for a patch that was active once before the fork"
+	if e.lang.forksNot() {
+		advice = "try again when it has ended" // its entries may be straight
+	}
 	if slices.ContainsFunc(e.reg.Redirects, func(d *redirectRecord) bool { return d.Encoding == redirect.DirectEncoding }) {
 		advice = "try again when it has ended; until then functions that are entered without a switch can't be switched either"
 	}

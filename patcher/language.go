@@ -35,6 +35,9 @@ type language interface {
 	// checkOneStore says why the entry of a function must not be written while the
 	// target runs, though one store would do it; "" if it may.
 	checkOneStore(single *redirect.Plan, f *link.Function) string
+	// forksNot tells whether programs of the language do not fork children that go on in
+	// the same program, as a rule.
+	forksNot() bool
 	// checkConcurrent says why a module can't be registered while the target runs,
 	// "" if it can.
 	checkConcurrent(image *link.Image) string

@@ -136,6 +136,9 @@ func (c *cTarget) checkOneStore(single *redirect.Plan, _ *link.Function) string 
 	return "it is in a library that the program has loaded by dlopen, and might unload at that instant"
 }
 
+// forksNot: servers in C fork workers.
+func (c *cTarget) forksNot() bool { return false }
+
 // checkConcurrent: nobody in a C program is told of a module.
 func (c *cTarget) checkConcurrent(*link.Image) string { return "" }
 

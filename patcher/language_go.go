@@ -115,6 +115,9 @@ func (g *goTarget) checkOneStore(single *redirect.Plan, f *link.Function) string
 	return ""
 }
 
+// forksNot: a forked child would have one thread, and a runtime that needs more.
+func (g *goTarget) forksNot() bool { return true }
+
 // checkConcurrent: the runtime adds to its table of itabs under a lock that only
 // the program's own threads can take.
 func (g *goTarget) checkConcurrent(image *link.Image) string {

@@ -69,6 +69,7 @@ func (e *Engine) describe(p *patchRecord) *Patch {
 			Source:          f.Source,
 			Encoding:        f.Encoding,
 			EncodingReason:  e.reg.redirect(f.Entry).Why,
+			Straight:        e.isStraight(e.reg.redirect(f.Entry)),
 			FramesInOldCode: frames,
 		})
 	}

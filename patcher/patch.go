@@ -35,6 +35,10 @@ type Function struct {
 	// why its entry can't be written while threads run; "" with
 	// redirect.SingleEncoding, which has both.
 	EncodingReason string `json:"encodingReason,omitempty"`
+	// Straight tells that the entry does not lead to a stub, though a patch on it was
+	// active once: while no switch is set calls need not ask them. The entry jumps to
+	// the new code that is active, or has its original bytes if none is.
+	Straight bool `json:"straight,omitempty"`
 	// FramesInOldCode is how many stack frames of the target were in code that
 	// the patch replaces when that was last looked at: by the activation, if it
 	// halted the target, by List, or by an activation that waits. It is -1 if

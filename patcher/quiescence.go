@@ -156,6 +156,12 @@ func (w *Wait) initialise(ctx context.Context) (notYet *finding.Refusal, err err
 	if _, err := w.e.legal(OpActivate, p, w.opts.Replace); err != nil {
 		return nil, err
 	}
+	if err := w.e.bend(ctx, OpActivate, w.id, w.opts.Replace); err != nil {
+		return nil, err
+	}
+	if p, err = w.e.reg.patch(w.id); err != nil { // it is another record now, perhaps
+		return nil, err
+	}
 	return w.e.initialise(ctx, p)
 }
 
@@ -220,6 +226,9 @@ func (w *Wait) end() {
 		return
 	}
 	delete(w.e.waits, w.id)
+	if !w.e.closed {
+		w.e.straightenSoon(w.id) // its entries had to lead to the stubs
+	}
 	if p, err := w.e.reg.patch(w.id); err == nil && !w.e.closed {
 		_ = w.e.unhook(p) // fails if the target has ended, which is said elsewhere
 	}

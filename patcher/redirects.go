@@ -161,7 +161,7 @@ func (s *switching) entryChanges() ([]entryChange, error) {
 			}
 			seen[f.Entry] = true
 			d := s.reg.redirect(f.Entry)
-			want, err := s.entryBytes(d, s.will)
+			want, err := s.reg.entryBytes(d, s.will)
 			if err != nil {
 				return nil, err
 			}
@@ -176,9 +176,9 @@ func (s *switching) entryChanges() ([]entryChange, error) {
 // entryBytes returns what has to stand at the entry of d: with stubs a jump
 // to the uppermost stub, whatever is active; without, a jump to the new code
 // of the uppermost active patch, or the original bytes.
-func (t *transition) entryBytes(d *redirectRecord, active func(*patchRecord) bool) ([]byte, error) {
+func (r *registry) entryBytes(d *redirectRecord, active func(*patchRecord) bool) ([]byte, error) {
 	for _, id := range slices.Backward(d.Stack) {
-		p, err := t.reg.patch(id)
+		p, err := r.patch(id)
 		if err != nil {
 			return nil, err
 		}

@@ -69,6 +69,8 @@ func TestTorture(t *testing.T) {
 		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("-torture.seed=%d", seed)
+	// In the middle of everything, too.
+	t.Cleanup(patcher.StraightenAfter(200 * time.Microsecond))
 	random := rand.New(rand.NewPCG(seed, 0))
 	rounds := []struct{ debug, gogc string }{
 		{"clobberfree=1", "1"},

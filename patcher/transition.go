@@ -8,6 +8,7 @@ import (
 	"github.com/darn-dev/darn/patcher/arena"
 	"github.com/darn-dev/darn/patcher/finding"
 	"github.com/darn-dev/darn/patcher/goruntime"
+	"github.com/darn-dev/darn/patcher/internal/fault"
 	"github.com/darn-dev/darn/patcher/process"
 )
 
@@ -98,6 +99,7 @@ func (t *transition) apply(writes []goruntime.Write) error {
 		if err := t.WriteText(w.Addr, w.Old, w.New); err != nil {
 			return err
 		}
+		fault.Point()
 		t.onUndo(func() error {
 			if err := t.settle(w); finding.CodeOf(err) == finding.GCTimeout {
 				return nil // it may stay: Register knows it again

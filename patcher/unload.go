@@ -244,6 +244,7 @@ func (t *transition) unlink(p *patchRecord) ([]goruntime.Write, error) {
 	for _, f := range p.Functions {
 		d := t.reg.redirect(f.Entry)
 		at := slices.Index(d.Stack, p.ID)
+		straight := t.e.isStraight(d)
 		if at >= 0 && at < len(d.Stack)-1 && d.Encoding != redirect.DirectEncoding {
 			w, err := t.bypass(d, at, f)
 			if err != nil {
@@ -260,9 +261,12 @@ func (t *transition) unlink(p *patchRecord) ([]goruntime.Write, error) {
 			}
 			writes = append(writes, w...)
 		}
-		want, err := t.entryBytes(d, func(q *patchRecord) bool { return t.e.state(q) == Active })
+		want, err := t.reg.entryBytes(d, func(q *patchRecord) bool { return t.e.state(q) == Active })
 		if err != nil {
 			return nil, err
+		}
+		if straight && len(d.Stack) > 0 {
+			want = d.Now // it does not lead to p, which is inactive
 		}
 		if !bytes.Equal(want, d.Now) {
 			writes = append(writes, goruntime.Write{Addr: d.at(), Old: d.Now, New: want})
