@@ -157,3 +157,74 @@ func TestBreakpointsAtEntriesMeetTheJumpThere(t *testing.T) {
 		}
 	}
 }
+
+// While nothing is switched the entry of a function whose patch is off has the bytes of
+// the program, and a breakpoint may be set among them. Then the patch is not activated,
+// until that is gone. While the patch is active such a breakpoint
+// would break the jump.
+func TestBreakpointsAmongTheBytesOfAStraightEntry(t *testing.T) {
+	s, target, get := openShop(t)
+	c := count(t)
+	c.attach(target.Process.Pid)
+	c.configured()
+	p := c.makes(1, "load", map[string]any{"path": s.described})
+	id := map[string]any{"id": p.ID}
+	describe := p.Functions[slices.IndexFunc(p.Functions, func(f patcher.Function) bool { return f.Name == "main.describe" })]
+	straight := func() {
+		t.Helper()
+		eventually(t, "a straight entry", func() bool {
+			var l patcher.Listing
+			c.call("darn/list", nil, &l)
+			return !slices.ContainsFunc(l.Patches[0].Functions, func(f patcher.Function) bool { return !f.Straight })
+		})
+	}
+	// The check of the stack has four bytes, and the jump five.
+	within := dap.SetInstructionBreakpointsArguments{Breakpoints: []dap.InstructionBreakpoint{{InstructionReference: fmt.Sprintf("%#x", describe.Address+4)}}}
+	none := dap.SetInstructionBreakpointsArguments{Breakpoints: []dap.InstructionBreakpoint{}}
+
+	c.makes(0, "activate", id)
+	straight()
+	if err := c.fails("setInstructionBreakpoints", within); !strings.Contains(err.Error(), "inside the jump") {
+		t.Errorf("a breakpoint in the jump: %v", err)
+	}
+	c.makes(0, "deactivate", id)
+	straight()
+
+	var body dap.SetBreakpointsResponseBody
+	c.call("setInstructionBreakpoints", within, &body)
+	if !body.Breakpoints[0].Verified {
+		t.Fatalf("the breakpoint is %+v", body)
+	}
+	if err := c.fails("darn/activate", id); !strings.Contains(err.Error(), "lies in the bytes at the entry of main.describe") {
+		t.Errorf("activate: %v", err)
+	}
+	answer := make(chan string, 1)
+	go func() { answer <- get("/describe") }()
+	stop := c.stopped()
+	c.resume("continue", stop.ThreadId)
+	if got := <-answer; got != "a pen" {
+		t.Errorf("the answer is %q", got)
+	}
+	c.call("setInstructionBreakpoints", none, &body)
+	c.makes(0, "activate", id)
+	if got := get("/describe"); got == "a pen" {
+		t.Errorf("with the patch the answer is %q", got)
+	}
+	straight()
+
+	// One at the very entry is in no jump; the entry is bent under it.
+	within.Breakpoints[0].InstructionReference = fmt.Sprintf("%#x", describe.Address)
+	c.call("setInstructionBreakpoints", within, &body)
+	c.makes(1, "deactivate", id)
+	go func() { answer <- get("/describe") }()
+	stop = c.stopped()
+	c.call("setInstructionBreakpoints", none, &body)
+	c.resume("continue", stop.ThreadId)
+	if got := <-answer; got != "a pen" {
+		t.Errorf("the answer is %q", got)
+	}
+	straight()
+	c.patch("unload", id)
+	c.disconnect(false)
+	mustAnswer(t, get)
+}

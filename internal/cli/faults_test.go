@@ -109,7 +109,7 @@ func TestDarnIsKilledAtEveryStep(t *testing.T) {
 			{[]string{"load"}, nil, []patcher.State{unloaded, loaded}, nil},
 			{[]string{"load", "--resident=never"}, nil, []patcher.State{unloaded, loaded}, []int{31}},
 			{[]string{"activate"}, []string{"load"}, []patcher.State{loaded, active}, nil},
-			{[]string{"deactivate"}, []string{"load", "activate"}, []patcher.State{active, loaded}, nil},
+			{[]string{"deactivate"}, []string{"load", "activate"}, []patcher.State{active, loaded}, []int{78}},
 			{[]string{"activate", "--resident=never"}, []string{"load", "activate", "deactivate"}, []patcher.State{loaded, active}, nil},
 			{[]string{"unload"}, []string{"load", "activate", "deactivate"}, []patcher.State{loaded, unloaded}, []int{45, 59, 106}},
 		}},
