@@ -147,14 +147,23 @@ func writeCalls(s *strings.Builder, v map[string]float64) {
 | a call, with its loop | nanoseconds |
 |---|--:|
 | of a function as it is | %.2f |
-| through an inactive patch | %.2f more |
-| through an active patch | %.2f more |
-| through an inactive patch and a pad | %.2f more |
-| through an active patch and a pad | %.2f more |
+| after a patch was switched off | %.2f more |
+| while a patch is active | %.2f more |
+| through the stub, switched off | %.2f more |
+| through the stub, switched on | %.2f more |
+| through the stub and a pad, switched off | %.2f more |
+| through the stub and a pad, switched on | %.2f more |
 
-Each is two jumps, or three with a pad, which the entry of a function needs whose
-first instruction has one or two bytes. A jump takes a cycle.
+A jump to another page takes a cycle. When nothing was switched for a tenth of a
+second the entry of a function is straight: it has its original bytes again if no
+patch of it is active, and else is one jump to the new code. Otherwise it is two
+jumps by the stub, or three with a pad, which the entry needs of a function whose
+first instruction has one or two bytes. Straight are functions of Go programs whose
+entry one store writes, while their patch is active those whose new code such a jump
+reaches: see the README. BenchmarkCall of `+"`patcher`"+` measures the same in a
+program that runs.
 `, v["plain-ns/call"], v["inactive-more-ns/call"], v["active-more-ns/call"],
+		v["stub-inactive-more-ns/call"], v["stub-active-more-ns/call"],
 		v["padded-inactive-more-ns/call"], v["padded-active-more-ns/call"])
 }
 

@@ -37,7 +37,7 @@ func TestPage(t *testing.T) {
 		"that there was no gdb":            "gdb was not installed",
 		"toggles":                          "| toggles | 0.000 | 0.208 | 0.000 |",
 		"their ratio":                      "is 1.04 times that without",
-		"calls":                            "| through an inactive patch | 0.81 more |",
+		"calls":                            "| after a patch was switched off | 0.81 more |",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%s is not there: %q in\n%s", what, want, text)

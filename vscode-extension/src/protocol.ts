@@ -28,6 +28,8 @@ export interface PatchedFunction {
   encoding: string;
   /** Why the entry can't be written while threads run, if so. */
   encodingReason?: string;
+  /** The entry leads past the stub, as long as nothing is switched. */
+  straight?: boolean;
   /** -1 if nobody has counted them. */
   framesInOldCode: number;
 }
