@@ -170,8 +170,9 @@ type ActivateOptions struct {
 	Replace bool
 	// LetGo, if not nil, is called when the entries have been led to the patch and
 	// one store is left to do, which takes no debugger. It may detach from the
-	// target for good, for somebody else to look on at what comes of the store. If
-	// it fails so does the activation. It is not called if the activation takes a
+	// target for good, for somebody else to look on at what comes of the store, and
+	// to keep other Darns from the target: after the store the resident thread
+	// straightens the entries, and ends. If it fails so does the activation. It is not called if the activation takes a
 	// halt to the end: a quiescent one, of functions without a switch, or if others
 	// are switched off that are not by the same store.
 	LetGo func() error

@@ -191,7 +191,7 @@ func (e *Engine) straightenNow() {
 	}
 }
 
-// straightenLast is straighten for an Engine that is about to be closed.
+// straightenLast is straighten for an Engine that does nothing more.
 func (e *Engine) straightenLast() {
 	r := &e.straightening
 	if r.timer != nil {

@@ -182,6 +182,34 @@ func TestTheNextEngineTakesOverStraightEntries(t *testing.T) {
 	target.MustLive()
 }
 
+// TestEntriesAreStraightWhenTheDebuggerHasLetGo: an activation that lets go of the
+// target before its one store straightens them after it.
+func TestEntriesAreStraightWhenTheDebuggerHasLetGo(t *testing.T) {
+	s, m := newDearer(t)
+	target := startCalls(t, s)
+	p, e := attachProcess(t, target)
+	patch := load(t, e, m)
+	original := entries(t, target, patch)
+	_, _, err := e.Activate(t.Context(), patch.ID, patcher.ActivateOptions{LetGo: p.Detach})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustLead(t, target, original, patch, "new")
+	returns(t, target, 2002, 4001)
+	if n := residents(t, target); len(n) > 0 {
+		t.Errorf("there are threads of Darn's: %v", n)
+	}
+	e.Close()
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	e, detach := attach(t, target)
+	deactivate(t, e, patch)
+	returns(t, target, 1002, 3001)
+	detach()
+	mustLead(t, target, original, patch, "old")
+}
+
 // TestStraightEntriesOfStackedPatches: they lead to the uppermost that is active,
 // whoever comes and goes, and one patch replaces another without a halt.
 func TestStraightEntriesOfStackedPatches(t *testing.T) {

@@ -30,10 +30,6 @@ func (s *switching) storeUntraced(ctx context.Context, letGo func() error) error
 			return s.carryOut(ctx)
 		}
 	}
-	// Who looks on sees the program's own threads only.
-	if err := s.e.dismiss(); err != nil {
-		return err
-	}
 	before, err := s.e.seen()
 	if err != nil {
 		return err
@@ -54,7 +50,14 @@ func (s *switching) storeUntraced(ctx context.Context, letGo func() error) error
 	if err := s.e.alive(); err != nil {
 		return err
 	}
-	return s.store()
+	if err := s.store(); err != nil {
+		return err
+	}
+	// This takes no debugger either, but the resident thread: the last that it does. Who
+	// looks on keeps other Darns away meanwhile.
+	s.e.straightenLast()
+	_ = s.e.dismiss() // Close tries again
+	return nil
 }
 
 // isOneStoreOnceLed tells whether isOneStore will when the entries lead to the
