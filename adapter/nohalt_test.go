@@ -57,6 +57,22 @@ func (c *counter) makes(want int, command string, arguments map[string]any) *pat
 	return r.Patch
 }
 
+// unloads unloads a patch, for which the target stands still once, to see that nobody
+// is in it, and before that at most once to have an idle runtime collect.
+func (c *counter) unloads(id string) {
+	c.t.Helper()
+	c.halts()
+	var r result
+	c.call("darn/unload", map[string]any{"id": id}, &r)
+	want, because := 1, r.Receipt.HaltedBecause
+	if strings.Contains(because, "has to be woken") {
+		want++
+	}
+	if n := c.halts(); n != want || r.Receipt.Halts != want || !strings.Contains(because, "proving that nothing refers to the patch") {
+		c.t.Errorf("an unload halted the target %d times, by its receipt %d times (%s)", n, r.Receipt.Halts, because)
+	}
+}
+
 // A breakpoint makes an activation halt the target if it has to move, and for
 // nothing else.
 func TestActivationsHaltForBreakpointsThatMove(t *testing.T) {
@@ -121,11 +137,11 @@ func TestLoadsOfASessionDoNotHalt(t *testing.T) {
 	}
 	for _, p := range []*patcher.Patch{first, second} {
 		c.patch("deactivate", map[string]any{"id": p.ID})
-		c.patch("unload", map[string]any{"id": p.ID})
+		c.unloads(p.ID)
 	}
 	// It is taken in before breakpoints are set too, which may be for it.
 	p := c.patch("load", map[string]any{"path": s.described})
-	c.patch("unload", map[string]any{"id": p.ID})
+	c.unloads(p.ID)
 	p = c.patch("load", map[string]any{"path": s.described})
 	c.makes(0, "activate", map[string]any{"id": p.ID})
 	line := lineOf(t, main, `return "a " + t.label()`)
