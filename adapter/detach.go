@@ -18,6 +18,7 @@ const quiescePatience = 10 * time.Second
 // the detach leaves in the text.
 func (p *proxy) quiesce(terminate bool) {
 	p.patches.endOperations()
+	p.patches.straighten()
 	p.mu.Lock()
 	if !p.attached || terminate || p.ready() != nil {
 		p.mu.Unlock()

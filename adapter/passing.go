@@ -3,9 +3,7 @@ package adapter
 import (
 	"encoding/json"
 	"errors"
-	"time"
 
-	"github.com/go-delve/delve/pkg/proc"
 	"github.com/go-delve/delve/service/debugger"
 	"github.com/google/go-dap"
 
@@ -44,25 +42,5 @@ func (p *proxy) readByLeader(dbg *debugger.Debugger) {
 	defer unlock()
 	if ok, _ := group.Valid(); ok {
 		process.ReadByLeader(group.Selected)
-	}
-}
-
-// unstick looks after the stops of a target until that or the session ends.
-func (p *proxy) unstick(target *proc.Target) {
-	pid := target.Pid()
-	tick := time.NewTicker(process.UnstickAfter)
-	defer tick.Stop()
-	for {
-		select {
-		case <-p.done:
-			return
-		case <-tick.C:
-		}
-		p.mu.Lock()
-		over := p.pid != 0 && p.pid != pid
-		p.mu.Unlock()
-		if over || !process.Unstick(target) {
-			return
-		}
 	}
 }

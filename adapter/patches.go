@@ -93,6 +93,16 @@ func (s *patches) close() {
 	}
 }
 
+// straighten has the engine do at once, while the target runs, what it would do when
+// nothing is switched for a while.
+func (s *patches) straighten() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.engine != nil {
+		s.engine.Straighten()
+	}
+}
+
 // open returns the engine for the session's target.
 func (s *patches) open(ctx context.Context) (*patcher.Engine, error) {
 	s.p.mu.Lock()

@@ -336,7 +336,7 @@ func (p *proxy) fromSession(msg []byte) {
 		p.passBegun()
 	case h.Event == "initialized":
 		p.debugger, p.pid = debuggerOf(p.session), pid
-		go p.unstick(target)
+		go process.Unstick(target, p.done)
 		p.started(pid)
 		p.begun = msg
 		if !p.pausing {

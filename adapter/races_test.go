@@ -3,6 +3,7 @@ package adapter
 import (
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"math/rand/v2"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/google/go-dap"
 
+	"github.com/darn-dev/darn/adapter/dapclient"
 	"github.com/darn-dev/darn/patcher"
 	"github.com/darn-dev/darn/patcher/finding"
 )
@@ -62,16 +64,30 @@ func (r *race) toggle() (end func()) {
 	r.must(err)
 	return func() {
 		r.t.Helper()
-		switch err := r.Await(r.ctx, seq, nil); finding.CodeOf(err) {
-		case "":
-			r.must(err)
+		switch err := r.Await(r.ctx, seq, nil); {
+		case err == nil:
 			r.on = !r.on
-		case finding.Busy, finding.InUse: // the instant was unfit
+		case unfit(err):
 			r.refused++
 		default:
 			r.t.Fatal(err)
 		}
 	}
+}
+
+// unfit tells whether an operation was refused for the instant in which it was asked
+// for, as it may be while the program is stopped: somebody stands where it matters, or a
+// collection is under way.
+func unfit(err error) bool {
+	e, ok := errors.AsType[*dapclient.Error](err)
+	if !ok {
+		return false
+	}
+	switch e.Code() {
+	case finding.Busy, finding.InUse, finding.GCTimeout:
+		return true
+	}
+	return false
 }
 
 func (r *race) send(command string, arguments any) (end func()) {

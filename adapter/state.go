@@ -83,7 +83,7 @@ func (p *proxy) forwarded(h *header, stepGoesOn bool) {
 	case "launch", "attach":
 		p.attached = h.Command == "attach"
 		p.noDebug = noDebug(h)
-		p.launch = h.Arguments
+		p.launch, p.attempts = h.Arguments, 0
 		p.substitute = substitutePath(h)
 		p.withoutResident = p.withoutResident || residentForbidden(h)
 		p.interested = p.interested || debugsByDarn(h)

@@ -31,9 +31,12 @@ import (
 // patience.
 var straightenAfter = 100 * time.Millisecond
 
-// straightenTries is how often it is tried, with growing pauses, when somebody is
-// in the way: a debugger, mostly, that has stopped the program.
-const straightenTries = 10
+// straightenPause is the longest pause, of growing ones, after which it is tried again
+// when somebody is in the way: a debugger, mostly, that has stopped the program.
+const straightenPause = 5 * time.Second
+
+// straightenPatience is for how long a halt is waited for that it should not take.
+const straightenPatience = 10 * time.Second
 
 // straightBytes returns what stands at the entry of d if it is straight, nil if it
 // has to lead to the stubs.
@@ -122,10 +125,10 @@ func (e *Engine) bend(ctx context.Context, op Operation, id string, replace bool
 }
 
 // straighten makes the entries straight that can be, without a halt. why says why
-// that can't be now. What it fails to do is undone, and no harm: calls go the
-// longer way.
+// that can't be now, but may be later. What it fails to do is undone, and no harm:
+// calls go the longer way.
 func (e *Engine) straighten(id string) (why string) {
-	if e.arena == nil || e.spare || !e.lang.forksNot() {
+	if e.arena == nil || e.spare || e.alone != "" || !e.lang.forksNot() {
 		return ""
 	}
 	s, err := e.reroute(OpActivate, id, func(*redirectRecord) bool { return true }, e.straightBytes)
@@ -141,32 +144,31 @@ func (e *Engine) straighten(id string) (why string) {
 	if refusal := e.forked(s.op, id); refusal != nil {
 		return refusal.Error()
 	}
-	why, err = e.p.Steady(s.words(), func() error {
-		s.steady = true
-		defer func() { s.steady = false }()
-		return s.rewrite(s.unshared)
-	})
-	if err != nil && !s.done {
-		err = s.rollback(err)
-	}
-	if err != nil && finding.CodeOf(err) != finding.TargetExited {
+	// A store that fails is undone under a halt, as ever.
+	ctx, cancel := context.WithTimeout(context.Background(), straightenPatience)
+	defer cancel()
+	done, err := s.withoutHalt(ctx)
+	switch {
+	case done, finding.CodeOf(err) == finding.TargetExited:
+		return ""
+	case err != nil:
 		return err.Error()
 	}
-	return why
+	return s.because
 }
 
 // straightening is when the entries are straightened. It is guarded by the turn.
 type straightening struct {
-	due   bool   // something was switched since they were
-	id    string // the patch that was switched last
-	tries int
-	timer *time.Timer // nil before the first time
+	due   bool          // something was switched since they were
+	id    string        // the patch that was switched last
+	pause time.Duration // after the last try
+	timer *time.Timer   // nil before the first time
 }
 
 // straightenSoon has the entries straightened when nothing is switched for a while.
 func (e *Engine) straightenSoon(id string) {
 	r := &e.straightening
-	r.due, r.id, r.tries = true, id, 0
+	r.due, r.id, r.pause = true, id, 0
 	if e.once {
 		return // Close comes sooner
 	}
@@ -185,9 +187,20 @@ func (e *Engine) straightenNow() {
 	if e.closed || e.failed != nil || !r.due {
 		return
 	}
-	if r.due = e.straighten(r.id) != ""; r.due && r.tries < straightenTries {
-		r.tries++
-		r.timer.Reset(straightenAfter << r.tries)
+	if r.due = e.straighten(r.id) != ""; r.due {
+		r.pause = min(max(2*r.pause, straightenAfter), straightenPause)
+		r.timer.Reset(r.pause)
+	}
+}
+
+// Straighten makes the entries straight now that will be in a while, for a debugger that
+// is about to stop the target for good, when it can't be done any more. It waits
+// for its turn. The target runs, or nothing is done.
+func (e *Engine) Straighten() {
+	e.turn <- struct{}{}
+	defer func() { <-e.turn }()
+	if !e.closed {
+		e.straightenLast()
 	}
 }
 

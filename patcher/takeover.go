@@ -85,7 +85,7 @@ func (e *Engine) takeOver() error {
 // to try again if the writes can't be made at this instant.
 func (e *Engine) rollbackPending(h *process.Halt) (retry *finding.Refusal, err error) {
 	pending := e.reg.Pending
-	if len(pending.Switches) == 0 { // it is no toggle
+	if pending.Operation != OpActivate && pending.Operation != OpDeactivate {
 		if retry, err = e.quiet(h); retry != nil || err != nil {
 			return retry, err
 		}

@@ -79,14 +79,17 @@ const attachTries = 20
 func RetryAttach(pid int, err error, try int) bool {
 	ended := isErrno(err, unix.ECHILD) || isErrno(err, unix.ESRCH) ||
 		err != nil && strings.Contains(err.Error(), "thread already exited")
-	if !ended || try >= attachTries || !threadLives(pid) || doomed(pid) {
+	if !ended || !threadLives(pid) || doomed(pid) {
 		return false
 	}
 	time.Sleep(time.Millisecond << min(try, 4))
+	if tracedByUs(pid) {
+		return false // Delve has given up without letting go of it
+	}
 	if s, err := readStatus(pid); err == nil && strings.HasPrefix(s["State"], "T") {
 		_ = unix.Kill(pid, unix.SIGCONT)
 	}
-	return true
+	return try < attachTries
 }
 
 // debugInfoDirectories is where Delve looks for the debug information of a
@@ -145,6 +148,7 @@ func adopt(group *proc.TargetGroup, fn func(*Halt)) (*Process, error) {
 	}
 	fault.Point()
 	own.resume()
+	go Unstick(target, own.done)
 	fault.Point()
 	return p, nil
 }
@@ -167,9 +171,7 @@ func release(group *proc.TargetGroup) error {
 		return err
 	}
 	pid := group.Selected.Pid()
-	if err := group.Detach(false); err != nil && !ends(pid, err, processLives) {
-		return fmt.Errorf("detaching from process %d: %w", pid, err)
-	}
+	err := group.Detach(false)
 	// A thread that was cloned while Delve stopped the others may have kept
 	// Delve's SIGSTOP, which stops the whole process once nobody traces it.
 	for range 10 {
@@ -179,7 +181,21 @@ func release(group *proc.TargetGroup) error {
 		_ = unix.Kill(pid, unix.SIGCONT)
 		time.Sleep(5 * time.Millisecond)
 	}
+	if err != nil && tracedByUs(pid) && !ends(pid, false, processLives) {
+		return fmt.Errorf("detaching from process %d: %w", pid, err)
+	}
 	return nil
+}
+
+// tracedByUs tells whether a thread of this process traces the first one of another: the
+// kernel tells the thread.
+func tracedByUs(pid int) bool {
+	s, err := readStatus(pid)
+	if err != nil || s["TracerPid"] == "0" {
+		return false
+	}
+	_, err = os.Stat("/proc/self/task/" + s["TracerPid"])
+	return err == nil
 }
 
 // checkTarget refuses what can't be attached to, with a better reason than the
@@ -273,7 +289,7 @@ func attachError(pid int, err error) error {
 	switch {
 	case finding.CodeOf(err) != "":
 		return err
-	case errors.Is(err, unix.ESRCH), ends(pid, nil, processLives):
+	case errors.Is(err, unix.ESRCH), ends(pid, false, processLives):
 		return exited(pid, err)
 	case errors.Is(err, unix.EPERM):
 		if cerr := checkTarget(pid); cerr != nil {

@@ -36,7 +36,7 @@ func (p *Process) explain(err error) error {
 	if err == nil || finding.CodeOf(err) != "" {
 		return err
 	}
-	if _, ok := errors.AsType[proc.ErrProcessExited](err); ok || ends(p.pid, err, func(int) bool { return p.Alive() }) {
+	if _, ok := errors.AsType[proc.ErrProcessExited](err); ok || ends(p.pid, errors.Is(err, unix.ESRCH), func(int) bool { return p.Alive() }) {
 		return exited(p.pid, err)
 	}
 	if p.replaced() {
@@ -46,12 +46,11 @@ func (p *Process) explain(err error) error {
 }
 
 // ends tells whether the process has ended, as lives says, or is about to: a thread
-// that was stopped a moment ago, of which err says that it is not now, is being
-// killed, and so is one for which SIGKILL is pending. That takes a while on a busy
-// machine, and is waited for.
-func ends(pid int, err error, lives func(pid int) bool) bool {
+// that was stopped a moment ago and is gone is being killed, and so is one for which
+// SIGKILL is pending. That takes a while on a busy machine, and is waited for.
+func ends(pid int, gone bool, lives func(pid int) bool) bool {
 	for deadline := time.Now().Add(10 * time.Second); lives(pid); time.Sleep(5 * time.Millisecond) {
-		ending := isErrno(err, unix.ESRCH) || doomed(pid) || exiting(pid) && threadLives(pid)
+		ending := gone || doomed(pid) || exiting(pid) && threadLives(pid)
 		if !ending || time.Now().After(deadline) {
 			return false
 		}

@@ -112,7 +112,7 @@ func readProgram(pid int) (*elf.FileHeader, error) {
 	}
 	f, err := os.Open(procPath(pid, "exe"))
 	if errors.Is(err, fs.ErrNotExist) {
-		if ends(pid, nil, processLives) {
+		if ends(pid, false, processLives) {
 			return nil, exited(pid, nil)
 		}
 		return nil, refuse("it has no program file: it is a kernel thread")

@@ -2,8 +2,15 @@ package process
 
 import (
 	"context"
+	"debug/elf"
+	"go/parser"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/go-delve/delve/pkg/proc"
+	"github.com/go-delve/delve/pkg/proc/native"
+	"golang.org/x/sys/unix"
 
 	"github.com/darn-dev/darn/patcher/internal/targettest"
 )
@@ -30,4 +37,57 @@ func TestThreadsThatComeAndGo(t *testing.T) {
 		}
 	}
 	target.MustLive()
+}
+
+// TestUnstickLeavesAloneWhatIsNotStuck: a breakpoint whose condition does not hold stops
+// the threads all the time, and Delve has them go on.
+func TestUnstickLeavesAloneWhatIsNotStuck(t *testing.T) {
+	target := targettest.Start(t, targettest.Command{Path: targettest.Build(t, "cthreads.c", "-g", "-lm")})
+	target.Line("ready")
+	group, err := native.Attach(target.Pid(), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	never, err := parser.ParseExpr("1 == 2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := addressOf(t, target, "answer")
+	if _, err := group.Selected.SetBreakpoint(1, entry, proc.UserBreakpoint, never); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	defer close(done)
+	go unstickEach(time.Millisecond, group.Selected, done)
+	killed := make(chan error, 1)
+	time.AfterFunc(4*time.Second, func() { killed <- unix.Kill(target.Pid(), unix.SIGKILL) })
+	err = group.Continue() // what it says of the end depends on what it was about
+	select {
+	case err := <-killed:
+		if err != nil {
+			t.Error(err)
+		}
+	default:
+		t.Errorf("it was not traced until it was killed: %v", err)
+	}
+}
+
+// addressOf returns where a C program that runs has a function.
+func addressOf(t *testing.T, target *targettest.Target, name string) uint64 {
+	t.Helper()
+	f, err := elf.Open(procPath(target.Pid(), "exe"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	symbols, err := f.Symbols()
+	i := slices.IndexFunc(symbols, func(s elf.Symbol) bool { return s.Name == name })
+	if err != nil || i < 0 {
+		t.Fatalf("there is no %s (%v)", name, err)
+	}
+	bias, err := loadBias(target.Pid(), f.Entry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return symbols[i].Value + bias
 }

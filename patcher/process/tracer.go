@@ -22,6 +22,7 @@ type tracer struct {
 	pid   int
 	turn  chan struct{} // holds a token while somebody halts the target
 	last  func()        // is called when the target is stopped for the last time
+	done  chan struct{} // closed when the target can't be halted any more
 
 	mu      sync.Mutex
 	wanted  bool          // somebody wants to halt: the next stop is his
@@ -33,7 +34,7 @@ type tracer struct {
 }
 
 func newTracer(group *proc.TargetGroup) *tracer {
-	return &tracer{group: group, pid: group.Selected.Pid(), turn: make(chan struct{}, 1)}
+	return &tracer{group: group, pid: group.Selected.Pid(), turn: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
 // resume lets the target run. Stops that nobody asked for (a breakpoint
@@ -129,24 +130,18 @@ func (t *tracer) stop(ctx context.Context) (since time.Time, err error) {
 		since = time.Now()
 		return since, t.settle(err)
 	}
-	stuck := time.NewTicker(UnstickAfter)
-	defer stuck.Stop()
-	for {
-		select {
-		case err = <-stopped:
-			return since, t.settle(err)
-		case <-stuck.C:
-			_ = Unstick(t.group.Selected)
-		case <-ctx.Done():
-			// The request is out. When it has its effect the target must go on.
-			go func() {
-				if t.settle(<-stopped) == nil {
-					t.resume()
-					<-t.turn
-				}
-			}()
-			return since, t.gaveUp(ctx)
-		}
+	select {
+	case err = <-stopped:
+		return since, t.settle(err)
+	case <-ctx.Done():
+		// The request is out. When it has its effect the target must go on.
+		go func() {
+			if t.settle(<-stopped) == nil {
+				t.resume()
+				<-t.turn
+			}
+		}()
+		return since, t.gaveUp(ctx)
 	}
 }
 
@@ -176,11 +171,18 @@ func (t *tracer) settle(err error) error {
 		}
 		err = t.letGo(err)
 	}
-	t.mu.Lock()
-	t.ended = err
-	t.mu.Unlock()
-	<-t.turn
+	t.over(err)
 	return err
+}
+
+// over notes, for the holder of the turn, why the target can't be halted any more, and
+// gives the turn back.
+func (t *tracer) over(why error) {
+	t.mu.Lock()
+	t.ended = why
+	t.mu.Unlock()
+	close(t.done)
+	<-t.turn
 }
 
 func (t *tracer) gaveUp(ctx context.Context) error {
@@ -226,9 +228,6 @@ func (t *tracer) detach() error {
 	fault.Point()
 	err := release(t.group)
 	fault.Point()
-	t.mu.Lock()
-	t.ended = proc.ErrProcessDetached
-	t.mu.Unlock()
-	<-t.turn
+	t.over(proc.ErrProcessDetached)
 	return err
 }

@@ -1,7 +1,6 @@
 package process
 
 import (
-	"os"
 	"path/filepath"
 	"strconv"
 
@@ -25,12 +24,7 @@ func (p *Process) Unstop(task string) {
 	if err != nil || thread["State"] == "" || thread["State"][0] != 'T' {
 		return
 	}
-	leader, err := readStatus(p.pid)
-	if err != nil {
-		return
-	}
-	// The kernel tells the thread that traces.
-	if _, err := os.Stat("/proc/self/task/" + leader["TracerPid"]); err != nil {
+	if !tracedByUs(p.pid) {
 		return
 	}
 	_ = unix.Tgkill(p.pid, tid, unix.SIGCONT) // fails if it has ended
