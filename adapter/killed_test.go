@@ -54,11 +54,15 @@ func TestDelveThatIsKilledTakesItsTargetAlong(t *testing.T) {
 // work, as the next Darn does.
 func awaitGuardian(t testing.TB, target *child) {
 	t.Helper()
-	guard, err := process.StartGuard(target.Process.Pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	guard.Close()
+	eventually(t, "the guardian has done its work", func() bool {
+		guard, err := process.StartGuard(target.Process.Pid) // gives up after ten seconds
+		if err != nil {
+			t.Log(err)
+			return false
+		}
+		guard.Close()
+		return true
+	})
 }
 
 func adapterCommand() *exec.Cmd {

@@ -12,7 +12,7 @@ import (
 )
 
 // unstickEvery is how often a stop is looked at that does not come to its end.
-const unstickEvery = 50 * time.Millisecond
+const unstickEvery = 100 * time.Millisecond
 
 // Unstick looks after a target until done is closed, or the target is no more: it has
 // a stop go on for which Delve waits in vain. After the end of a thread Delve waits for
@@ -22,7 +22,7 @@ const unstickEvery = 50 * time.Millisecond
 // it goes on, and runs no instruction before it does.
 //
 // Nothing is done unless no thread of the target has run since the last look, and this
-// process waits for an event in between two more: Delve does not work on a target then,
+// process waits for an event between two more: Delve does not work on a target then,
 // and nothing but a SIGKILL can wake it.
 func Unstick(t *proc.Target, done <-chan struct{}) { unstickEach(unstickEvery, t, done) }
 
@@ -40,7 +40,7 @@ func unstickEach(interval time.Duration, t *proc.Target, done <-chan struct{}) {
 		if !alive {
 			return
 		}
-		if now != nil && maps.Equal(now, last) && waitsForEvents() {
+		if now != nil && maps.Equal(now, last) {
 			if again, _ := standOf(t.Pid()); maps.Equal(again, now) && !doomed(t.Pid()) {
 				unstick(t, now)
 				now = nil
@@ -53,15 +53,15 @@ func unstickEach(interval time.Duration, t *proc.Target, done <-chan struct{}) {
 // stand is how often each thread of a target that stands still has run.
 type stand map[int]string
 
-// standOf returns nil if a thread runs, or none is there. alive tells whether the process
-// is.
+// standOf returns nil if a thread runs, none is there, or nobody waited for an event of
+// theirs just before. alive tells whether the process is there.
 func standOf(pid int) (now stand, alive bool) {
 	leader, err := readStatus(pid)
 	if err != nil || leader["State"] == "" {
 		return nil, false
 	}
-	if !strings.ContainsRune("tZ", rune(leader["State"][0])) {
-		return nil, true // as mostly, and found out by one look
+	if !strings.ContainsRune("tZ", rune(leader["State"][0])) || !waitsForEvents() {
+		return nil, true // as mostly: it runs, or stands still for somebody
 	}
 	tasks, _ := Tasks(pid)
 	for _, dir := range tasks {
