@@ -13,7 +13,7 @@ import (
 // What the session needs of a target whose threads come and go, as of a server that
 // makes one for each request: see process.ReadByLeader and process.Unstick. Where
 // Delve lets the target go on by itself, at a breakpoint whose condition does not hold,
-// it is as it is.
+// nobody is asked, and it reads memory by the thread that was there.
 
 // attachAgain has the session attach once more if it could not because a thread has
 // ended in that instant. It is called when the session says so, in its goroutine.
