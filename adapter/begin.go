@@ -14,13 +14,9 @@ import (
 // or is about a process that the user may not touch: the session is not asked.
 // Another one is under way until started or notStarted.
 func (p *proxy) refusesStart(h *header) bool {
-	var a struct {
-		ProcessID int `json:"processId"`
-	}
-	_ = json.Unmarshal(h.Arguments, &a) // the session says what is wrong
 	pid := 0
 	if h.Command == "attach" {
-		pid = max(a.ProcessID, 0)
+		pid = max(processID(h.Arguments), 0)
 	}
 	act, err := p.guard.Begin(h.Command, pid, false)
 	if err == nil && pid != 0 {
@@ -40,6 +36,16 @@ func (p *proxy) refusesStart(h *header) bool {
 	defer p.mu.Unlock()
 	p.starting = act
 	return false
+}
+
+// processID is the process that a request to attach names, 0 if it names none: the
+// session says what is wrong.
+func processID(arguments json.RawMessage) int {
+	var a struct {
+		ProcessID int `json:"processId"`
+	}
+	_ = json.Unmarshal(arguments, &a)
+	return a.ProcessID
 }
 
 // startGuard makes the guardian of a process that is about to be attached to, for

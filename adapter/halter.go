@@ -234,9 +234,7 @@ func (p *proxy) Halt(ctx context.Context) (*process.Stop, error) {
 			p.mu.Lock()
 			p.seePlaces(group)
 			p.mu.Unlock()
-			if ok, _ := group.Valid(); ok {
-				process.ReadByLeader(group.Selected)
-			}
+			process.ReadByLeader(group.Selected)
 			unlock()
 			p.letGo(h)
 			if h.wasRun && h.joined == nil {

@@ -20,13 +20,9 @@ import (
 func (p *proxy) attachAgain(h *header) bool {
 	var body dap.ErrorResponseBody
 	_ = json.Unmarshal(h.Body, &body)
-	var a struct {
-		ProcessID int `json:"processId"`
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_ = json.Unmarshal(p.launch, &a)
-	if body.Error == nil || p.debugger != nil || !process.RetryAttach(a.ProcessID, errors.New(body.Error.Format), p.attempts) {
+	if body.Error == nil || p.debugger != nil || !process.RetryAttach(processID(p.launch), errors.New(body.Error.Format), p.attempts) {
 		return false
 	}
 	p.attempts++
@@ -40,7 +36,5 @@ func (p *proxy) attachAgain(h *header) bool {
 func (p *proxy) readByLeader(dbg *debugger.Debugger) {
 	group, unlock := dbg.LockTargetGroup()
 	defer unlock()
-	if ok, _ := group.Valid(); ok {
-		process.ReadByLeader(group.Selected)
-	}
+	process.ReadByLeader(group.Selected)
 }

@@ -3,8 +3,6 @@ package patcher_test
 import (
 	"fmt"
 	"testing"
-
-	"github.com/darn-dev/darn/patcher/internal/targettest"
 )
 
 // BenchmarkCall measures calls in a running program: of a function that was never
@@ -14,7 +12,7 @@ import (
 func BenchmarkCall(b *testing.B) {
 	const rounds = 8
 	s, m := newDearer(b)
-	target := targettest.Start(b, targettest.Command{Path: s.exe})
+	target := startCalls(b, s)
 	functions := []struct {
 		name     string
 		old, new int // what it returns

@@ -79,14 +79,11 @@ func (e *Engine) isStraight(d *redirectRecord) bool {
 	return err == nil && bent != nil && !bytes.Equal(bent, d.Now)
 }
 
-// reroute returns a transition that makes the entries of redirects be as want says,
-// and changes nothing else, for the sake of an operation on a patch.
-func (e *Engine) reroute(op Operation, id string, redirects func(*redirectRecord) bool, want func(*redirectRecord) ([]byte, error)) (*switching, error) {
+// reroute returns a transition that makes the entries be as want says, which returns nil
+// for those that stay, and changes nothing else, for the sake of an operation on a patch.
+func (e *Engine) reroute(op Operation, id string, want func(*redirectRecord) ([]byte, error)) (*switching, error) {
 	s := &switching{transition: e.transit(op, id), rerouting: true}
 	for _, d := range s.reg.Redirects {
-		if !redirects(d) {
-			continue
-		}
 		b, err := want(d)
 		if err != nil {
 			return nil, err
@@ -117,7 +114,12 @@ func (e *Engine) bend(ctx context.Context, op Operation, id string, replace bool
 	if len(straight) == 0 {
 		return nil
 	}
-	s, err := e.reroute(op, id, func(d *redirectRecord) bool { return straight[d.Entry] }, e.bent)
+	s, err := e.reroute(op, id, func(d *redirectRecord) ([]byte, error) {
+		if !straight[d.Entry] {
+			return nil, nil
+		}
+		return e.bent(d)
+	})
 	if err != nil {
 		return err
 	}
@@ -131,7 +133,7 @@ func (e *Engine) straighten(id string) (why string) {
 	if e.arena == nil || e.spare || e.alone != "" || !e.lang.forksNot() {
 		return ""
 	}
-	s, err := e.reroute(OpActivate, id, func(*redirectRecord) bool { return true }, e.straightBytes)
+	s, err := e.reroute(OpActivate, id, e.straightBytes)
 	switch {
 	case err != nil:
 		return err.Error()

@@ -77,7 +77,7 @@ func straight(t testing.TB, e *patcher.Engine, id string) (p *patcher.Patch) {
 	return p
 }
 
-// startCalls starts the target and reads where the entries of its functions are.
+// startCalls starts the target.
 func startCalls(t testing.TB, s *shop) *targettest.Target {
 	t.Helper()
 	return targettest.Start(t, targettest.Command{Path: s.exe})

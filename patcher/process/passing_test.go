@@ -2,9 +2,7 @@ package process
 
 import (
 	"context"
-	"debug/elf"
 	"go/parser"
-	"slices"
 	"testing"
 	"time"
 
@@ -52,7 +50,12 @@ func TestUnstickLeavesAloneWhatIsNotStuck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	entry := addressOf(t, target, "answer")
+	p, err := identify(group.Selected, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.closeMemory()
+	entry, _ := lookup(t, p, "answer")
 	if _, err := group.Selected.SetBreakpoint(1, entry, proc.UserBreakpoint, never); err != nil {
 		t.Fatal(err)
 	}
@@ -70,24 +73,4 @@ func TestUnstickLeavesAloneWhatIsNotStuck(t *testing.T) {
 	default:
 		t.Errorf("it was not traced until it was killed: %v", err)
 	}
-}
-
-// addressOf returns where a C program that runs has a function.
-func addressOf(t *testing.T, target *targettest.Target, name string) uint64 {
-	t.Helper()
-	f, err := elf.Open(procPath(target.Pid(), "exe"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	symbols, err := f.Symbols()
-	i := slices.IndexFunc(symbols, func(s elf.Symbol) bool { return s.Name == name })
-	if err != nil || i < 0 {
-		t.Fatalf("there is no %s (%v)", name, err)
-	}
-	bias, err := loadBias(target.Pid(), f.Entry)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return symbols[i].Value + bias
 }

@@ -55,10 +55,12 @@ func memthread(t *proc.Target) reflect.Value {
 }
 
 // ReadByLeader has Delve read the target's memory by its first thread, which ends last
-// as a rule, until the next stop is reported. The target must be stopped.
+// as a rule, until the next stop is reported. The target must be stopped; for one that has ended
+// nothing is done.
 func ReadByLeader(t *proc.Target) {
+	valid, _ := t.Valid()
 	leader, ok := t.FindThread(t.Pid())
-	if !ok || !threadLives(t.Pid()) {
+	if !valid || !ok || !threadLives(t.Pid()) {
 		return
 	}
 	f := memthread(t)
